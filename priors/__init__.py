@@ -1,0 +1,1 @@
+"""Motion and pose priors: a leaf package that knows torch only."""

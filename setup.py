@@ -1,0 +1,47 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "torch>=2.6,<2.14",
+    "numpy>=1.26",
+    "scipy>=1.11",
+    "opencv-python-headless>=4.9",
+    "av>=12",
+    "roma>=1.5",
+    "omegaconf>=2.4",
+    "tqdm>=4.60",
+    "jaxtyping>=0.3",
+    "ai-edge-litert>=2.0",
+    "pycolmap>=4.0,<5",
+]
+EXTRAS = {
+    "smpl": ["smplx>=0.1.28"],
+    "body": ["anny==0.6.2"],
+    "test": ["pytest>=8", "beartype>=0.19", "hypothesis>=6"],
+    "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm", "pre-commit"],
+}
+
+setup(
+    name="slamhmr",
+    version="0.1.0",
+    description="Everybody's body and path in one metric, gravity-aligned world, from a moving camera",
+    long_description=Path("README.md").read_text(encoding="utf-8")
+    if Path("README.md").exists()
+    else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["slamhmr*", "priors*"]), "slamhmr.configs"],
+    package_dir={"slamhmr.configs": "configs"},
+    package_data={
+        "slamhmr": ["assets/*.npz", "assets/*.json", "py.typed"],
+        "slamhmr.configs": ["*.yaml", "*/*.yaml"],
+        "priors": ["weights/*"],
+    },
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["slamhmr=slamhmr.cli:main"]},
+)

@@ -1,0 +1,1 @@
+"""Generated body files and the script that makes them."""

@@ -1,0 +1,1 @@
+"""Detectors and tracking: video -> observations."""

@@ -1,0 +1,1 @@
+"""Accuracy against truth: metrics and protocols."""

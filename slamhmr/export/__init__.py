@@ -1,0 +1,1 @@
+"""Result in other formats and pictures."""

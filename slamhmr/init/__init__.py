@@ -1,0 +1,1 @@
+"""Starts in camera space, and the alignment of people and cameras in one world."""

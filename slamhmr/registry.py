@@ -1,0 +1,35 @@
+"""Backends by name: "name" -> "module". Nothing is imported before it is asked for."""
+
+import importlib
+from types import ModuleType
+
+from slamhmr.errors import ConfigError
+
+# A backend module holds an `Options` dataclass (its settings, all with defaults) and the function named here.
+DETECTORS: dict[str, str] = {
+    "blazepose": "slamhmr.detect.blazepose",
+    "file": "slamhmr.detect.file",
+}
+SLAM: dict[str, str] = {
+    "auto": "slamhmr.slam.auto",
+    "static": "slamhmr.slam.static",
+    "rotation": "slamhmr.slam.rotation",
+    "sfm": "slamhmr.slam.sfm",
+    "file": "slamhmr.slam.file",
+}
+INITIALISERS: dict[str, str] = {
+    "geometric": "slamhmr.init.geometric",
+    "file": "slamhmr.init.file",
+}
+TABLES: dict[str, dict[str, str]] = {"detect": DETECTORS, "slam": SLAM, "init": INITIALISERS}
+
+
+def backend(kind: str, name: str) -> ModuleType:
+    """Import the backend module `name` of `kind` (detect, slam, init).
+
+    Raises ConfigError with the known names when there is none of that name.
+    """
+    table = TABLES[kind]
+    if name not in table:
+        raise ConfigError(f"{kind} '{name}' is unknown; available: {', '.join(sorted(table))}")
+    return importlib.import_module(table[name])

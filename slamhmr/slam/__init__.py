@@ -1,0 +1,1 @@
+"""Camera motion: video and people masks -> camera track."""

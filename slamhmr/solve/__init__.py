@@ -1,0 +1,1 @@
+"""Block-structured Levenberg-Marquardt; knows residual blocks and manifolds, nothing about people."""

@@ -1,0 +1,1 @@
+"""Scenes with exact truth: motions, bodies, cameras, observations, pixels."""

@@ -1,0 +1,1 @@
+"""Residuals of the energy: one small pure function per term."""

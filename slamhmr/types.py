@@ -1,0 +1,141 @@
+"""What travels between steps: frozen dataclasses of tensors, in the units and frames of the file contract.
+
+Axis letters: N people, T frames, K keypoints, J joints, C contacts, B betas. Metres, seconds, radians, pixels;
+float64. `dst_from_src` transforms; cameras OpenCV; world z up once gravity is known.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Video:
+    """Where the pixels are and when each frame was taken; the frames themselves are read by `video.py`."""
+
+    path: Path  # a video file, or a directory of images
+    image_size: tuple[int, int]  # width, height after the rotation metadata is applied
+    fps: float  # median frame rate
+    timestamps: Float[Tensor, "T"]  # seconds, first kept frame at 0
+    first: int  # index of the first kept frame in the file
+    rotation: int  # degrees counter-clockwise that frames must be turned by: 0, 90, 180, 270
+
+    @property
+    def frame_count(self) -> int:
+        """Number of kept frames T."""
+        return len(self.timestamps)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """2D evidence of every person: `observations.npz`."""
+
+    person_id: Int[Tensor, "N"]
+    keypoints: Float[Tensor, "N T K 2"]  # px; finite everywhere, meaningless where confidence is 0
+    confidence: Float[Tensor, "N T K"]  # 0..1, 0 = not seen
+    keypoint_names: tuple[str, ...]  # canonical names (skeleton.KEYPOINTS), any subset, any order
+    boxes: Float[Tensor, "N T 4"]  # x0 y0 x1 y1 px, NaN where unseen
+    image_size: tuple[int, int]
+    fps: float
+    timestamps: Float[Tensor, "T"]
+
+    @property
+    def seen(self) -> Bool[Tensor, "N T"]:
+        """True where any keypoint of the person is seen."""
+        return (self.confidence > 0).any(dim=-1)
+
+
+@dataclass(frozen=True)
+class CameraTrack:
+    """Camera path in an arbitrary world and, unless `scale_known`, an arbitrary scale: `cameras.npz`."""
+
+    world_from_cam: Float[Tensor, "T 4 4"]
+    intrinsics: Float[Tensor, "T 4"]  # fx fy cx cy, px
+    image_size: tuple[int, int]
+    scale_known: bool
+    moving: bool  # False: the camera does not translate, the scale of its path means nothing
+    source: str  # "static", "rotation", "sfm", "file: ..."
+    covariance: Float[Tensor, "T 6 6"] | None = None
+    notes: tuple[
+        str, ...
+    ] = ()  # sentences for the report: focal guessed, degraded, frames interpolated
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Start of every person in camera space, from any regressor: `initial.npz`."""
+
+    person_id: Int[Tensor, "N"]
+    cam_from_root: Float[Tensor, "N T 4 4"]  # translation = the pelvis joint in the camera, metres
+    body_pose: Float[Tensor, "N T 21 3"]  # rotation vectors
+    betas: Float[Tensor, "N B"]
+    valid: Bool[Tensor, "N T"]
+    confidence: Float[Tensor, "N T 22"] | None = (
+        None  # 1 = as sure as the regressor gets, 0 = no information
+    )
+    contacts: Float[Tensor, "N T 4"] | None = (
+        None  # left heel, left toe, right heel, right toe, 0..1
+    )
+
+
+@dataclass(frozen=True)
+class SceneState:
+    """Everything the stages solve for: people, scale, floor and cameras in one gravity-aligned world.
+
+    The world's origin is the first camera's centre until `result` moves it to that camera's ground footprint.
+    Camera: X_cam = R_cw (X_world - exp(log_scale) c_t), with c_t the unscaled centre in `cameras`.
+    """
+
+    person_id: Int[Tensor, "N"]
+    valid: Bool[Tensor, "N T"]  # the person is in the clip (between entry and exit)
+    observed: Bool[Tensor, "N T"]  # the person is seen in that frame
+    root_orient: Float[Tensor, "N T 3"]  # world_from_root, rotation vector
+    pelvis: Float[Tensor, "N T 3"]  # pelvis joint in the world, metres
+    body_pose: Float[Tensor, "N T 21 3"]
+    betas: Float[Tensor, "N B"]
+    contacts: Float[Tensor, "N T 4"]
+    log_scale: Float[Tensor, ""]  # log of metres per SLAM unit
+    ground: Float[Tensor, "4"]  # unit normal n and offset d, n.x + d = 0
+    cameras: (
+        CameraTrack  # gravity-aligned (z up), centre of frame 0 at the origin, still in SLAM units
+    )
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one stage did: one entry of `report.json`."""
+
+    name: str
+    iterations: int
+    rejected: int
+    stopped: str  # a sentence
+    energy_before: dict[str, float]  # per term
+    energy_after: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The deliverable: `result.npz`. SMPL parameters such that the body model with them gives `joints`."""
+
+    person_id: Int[Tensor, "N"]
+    valid: Bool[Tensor, "N T"]
+    observed: Bool[Tensor, "N T"]
+    root_orient: Float[Tensor, "N T 3"]
+    transl: Float[Tensor, "N T 3"]
+    body_pose: Float[Tensor, "N T 63"]
+    betas: Float[Tensor, "N B"]
+    joints: Float[Tensor, "N T 24 3"]
+    contacts: Float[Tensor, "N T 4"]
+    world_from_cam: Float[Tensor, "T 4 4"]  # metric
+    intrinsics: Float[Tensor, "T 4"]
+    image_size: tuple[int, int]
+    fps: float
+    ground: Float[Tensor, "4"]
+    scale: float  # metres per SLAM unit
+    scale_std: float  # NaN while no posterior was computed
+    body_model: str
+    gender: tuple[str, ...]
+    provenance: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,166 @@
+"""Reading and writing pixels: frame times, rotation metadata and image folders included."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from slamhmr.errors import InputError
+from slamhmr.types import Video
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+
+
+def open_video(
+    path: Path, *, fps: float | None = None, frames: tuple[int, int] | None = None
+) -> Video:
+    """Look at a video file or image folder: size, rate, time of every frame.
+
+    `fps` overrides the rate of the file (needed for image folders, 30 otherwise assumed by the caller);
+    `frames` keeps first..last, both inclusive. Every frame is demuxed, none is decoded except the first.
+    Raises InputError if there is no frame, the file cannot be read, or `frames` leaves nothing.
+    """
+    if not path.exists():
+        raise InputError(f"video '{path}' does not exist")
+    if path.is_dir():
+        size, times, rotation = _probe_images(path, fps)
+    else:
+        size, times, rotation = _probe_file(path)
+    if fps is not None:
+        times = np.arange(len(times)) / fps
+    first, last = frames if frames is not None else (0, len(times) - 1)
+    if not 0 <= first <= last:
+        raise InputError(f"frames [{first}, {last}] of '{path.name}' are not a range")
+    if first >= len(times):
+        raise InputError(f"frames [{first}, {last}] lie beyond the {len(times)} of '{path.name}'")
+    times = times[first : last + 1]
+    rate = 1.0 / float(np.median(np.diff(times))) if len(times) > 1 else (fps or 30.0)
+    return Video(path, size, rate, torch.from_numpy(times - times[0]), first, rotation)
+
+
+def read_frames(video: Video, *, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (index, RGB uint8 image (H,W,3)) of every `stride`-th kept frame, turned upright.
+
+    Raises InputError if decoding ends before the frames that `open_video` counted.
+    """
+    frames = _image_frames(video) if video.path.is_dir() else _file_frames(video)
+    count = 0
+    for index, frame in frames:
+        if index >= video.frame_count:
+            return
+        count = index + 1
+        if index % stride == 0:
+            yield index, np.ascontiguousarray(np.rot90(frame, video.rotation // 90))
+    if count < video.frame_count:
+        raise InputError(
+            f"video '{video.path.name}' breaks off at frame {count} of {video.frame_count}"
+        )
+
+
+class VideoWriter:
+    """H.264 file of RGB frames of even or odd size; use as a context manager."""
+
+    def __init__(self, path: Path, fps: float, image_size: tuple[int, int]) -> None:
+        import av
+
+        self._size = (image_size[0] // 2 * 2, image_size[1] // 2 * 2)  # yuv420p needs even sides
+        self._container = av.open(str(path), "w")
+        rate = round(fps * 1000)
+        from fractions import Fraction
+
+        self._stream: Any = self._container.add_stream("libx264", rate=Fraction(rate, 1000))
+        self._stream.width, self._stream.height = self._size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.options = {"crf": "20", "preset": "veryfast"}
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, image: np.ndarray) -> None:
+        """Append one RGB uint8 image (H,W,3)."""
+        import av
+
+        width, height = self._size
+        frame = av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(image[:height, :width]), format="rgb24"
+        )
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+
+def _probe_file(path: Path) -> tuple[tuple[int, int], np.ndarray, int]:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if len(container.streams.video) == 0:
+                raise InputError(f"'{path}' holds no video stream")
+            stream = container.streams.video[0]
+            base = float(stream.time_base or 0)
+            stamps = sorted(p.pts for p in container.demux(stream) if p.pts is not None)
+            container.seek(0)
+            frame = next(container.decode(stream), None)
+            nominal = float(stream.average_rate or stream.guessed_rate or 30)
+    except (av.error.FFmpegError, OSError) as e:
+        raise InputError(f"video '{path}' cannot be read: {e}") from e
+    if frame is None or len(stamps) == 0:
+        raise InputError(f"video '{path}' holds no frame")
+    rotation = int(round(frame.rotation / 90) * 90) % 360
+    size = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
+    times = np.asarray(stamps, dtype=np.float64) * base
+    if base == 0 or np.any(np.diff(times) <= 0):
+        times = np.arange(len(stamps)) / nominal  # damaged or missing time stamps
+    return size, times, rotation
+
+
+def _probe_images(path: Path, fps: float | None) -> tuple[tuple[int, int], np.ndarray, int]:
+    import cv2
+
+    files = image_files(path)
+    if len(files) == 0:
+        raise InputError(f"image folder '{path}' holds no .jpg or .png")
+    image = cv2.imread(str(files[0]))
+    if image is None:
+        raise InputError(f"image '{files[0]}' cannot be read")
+    return (image.shape[1], image.shape[0]), np.arange(len(files)) / (fps or 30.0), 0
+
+
+def image_files(path: Path) -> list[Path]:
+    """Images of a folder, sorted by name."""
+    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _file_frames(video: Video) -> Iterator[tuple[int, np.ndarray]]:
+    import av
+
+    try:
+        with av.open(str(video.path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for number, frame in enumerate(container.decode(stream)):
+                if number >= video.first:
+                    yield number - video.first, frame.to_ndarray(format="rgb24")
+    except av.error.FFmpegError as e:
+        raise InputError(f"video '{video.path}' cannot be decoded: {e}") from e
+
+
+def _image_frames(video: Video) -> Iterator[tuple[int, np.ndarray]]:
+    import cv2
+
+    for number, file in enumerate(image_files(video.path)):
+        if number < video.first:
+            continue
+        image = cv2.imread(str(file))  # honours EXIF orientation
+        if image is None or image.shape[1::-1] != video.image_size:
+            raise InputError(f"image '{file}' cannot be read or differs in size from the first")
+        yield number - video.first, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,165 @@
+"""The run folder: a lock, steps that are skipped while their stamp is valid, leftovers cleaned."""
+
+import fcntl
+import json
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from slamhmr import __version__
+from slamhmr.artifacts import (
+    TEMPORARY_PREFIX,
+    Value,
+    code_hash,
+    content_hash,
+    load,
+    read_stamp,
+    save,
+    settings_hash,
+)
+from slamhmr.errors import InputError
+
+LOG = logging.getLogger(__name__)
+LOCK = ".lock"
+COMMON_CODE = ("types", "skeleton", "geometry", "video", "artifacts", "sequence")
+NUMBERED = re.compile(r"\d+_\w+\.npz")
+PRODUCTS = ("result.npz", "report.json", "report.html", "overlay.mp4", "topview.png")
+
+
+class RunFolder:
+    """`SEQ/slamhmr/` while one process works in it; use as a context manager.
+
+    Raises InputError on entering if another process holds the lock.
+    """
+
+    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
+        self.folder = folder
+        self.seconds: dict[str, float] = {}  # of every step, taken over from its stamp when skipped
+        self.skipped: list[str] = []
+        self._overwrite = overwrite
+        self._stale = False  # a step was computed anew, so every later one is too
+        self._lock: int | None = None
+
+    def __enter__(self) -> "RunFolder":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _acquire(self.folder / LOCK)
+        for leftover in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
+            LOG.info("removing '%s', left by an interrupted run", leftover.name)
+            leftover.unlink(missing_ok=True)
+        if self._overwrite:
+            self._remove([p for p in self.folder.iterdir() if NUMBERED.fullmatch(p.name)])
+            self._remove([self.folder / name for name in PRODUCTS])
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            (self.folder / LOCK).unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def path(self, name: str) -> Path:
+        """Path of a file of this run."""
+        return self.folder / name
+
+    def step(
+        self,
+        name: str,
+        kind: type[Value],
+        compute: Callable[[], Value],
+        *,
+        settings: object,
+        inputs: Sequence[Path],
+        code: tuple[str, ...],
+        note: Callable[[], dict[str, object]] | None = None,
+    ) -> tuple[Value, dict[str, Any]]:
+        """The value of `name`.npz and its note: read if its stamp is valid, else computed.
+
+        The stamp binds the settings, the content of the inputs and the source code of the step;
+        `note` is asked after computing and its answer kept in the stamp. Once a step is computed
+        anew, all later ones are.
+        """
+        path = self.folder / f"{name}.npz"
+        wanted = {
+            "config": settings_hash(settings),
+            "inputs": content_hash(list(inputs)),
+            "code": code_hash((*COMMON_CODE, *code)),
+        }
+        old = read_stamp(path)
+        if old is not None and not self._stale and all(old.get(k) == wanted[k] for k in wanted):
+            LOG.info("%s: up to date", name)
+            self.skipped.append(name)
+            self.seconds[name] = float(old.get("seconds", 0.0))
+            return load(path, kind), dict(old.get("note", {}))
+        self.discard_products()
+        started = time.perf_counter()
+        value = compute()
+        self.seconds[name] = time.perf_counter() - started
+        kept = note() if note is not None else {}
+        stamp = {**wanted, "version": __version__, "seconds": self.seconds[name], "note": kept}
+        save(path, value, stamp=stamp)
+        LOG.info("%s: done in %.1f s", name, self.seconds[name])
+        return value, kept
+
+    def discard_products(self) -> None:
+        """Mark all that follows as out of date and remove what an earlier run concluded."""
+        if not self._stale:
+            self._stale = True
+            self._remove([self.folder / name for name in PRODUCTS])
+
+    def keep_only(self, names: Sequence[str]) -> None:
+        """Remove numbered files of another schedule: nothing reads them any more."""
+        files = [p for p in self.folder.iterdir() if NUMBERED.fullmatch(p.name)]
+        self._remove([p for p in files if p.stem not in names])
+
+    def _remove(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _acquire(path: Path) -> int:
+    """Hold `path` by flock and write who holds it; the kernel lets go when the process dies."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _holder(handle)
+            os.close(handle)
+            raise InputError(_in_use(path, holder)) from None
+        if not path.exists() or os.fstat(handle).st_ino != path.stat().st_ino:
+            os.close(handle)  # the former holder removed it in between
+            continue
+        holder = _holder(handle)
+        host = socket.gethostname()
+        if holder is not None and holder["host"] != host:  # flock may not reach across hosts
+            os.close(handle)
+            raise InputError(f"{_in_use(path, holder)}; if it is gone, delete '{path}'")
+        if holder is not None:
+            LOG.info("taking over the lock of dead process %s", holder["pid"])
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": host}).encode(), 0)
+        return handle
+
+
+def _holder(handle: int) -> dict[str, Any] | None:
+    try:
+        content = json.loads(os.pread(handle, 4096, 0))
+        return {"pid": content["pid"], "host": content["host"]}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _in_use(path: Path, holder: dict[str, Any] | None) -> str:
+    who = "another process" if holder is None else f"process {holder['pid']} on {holder['host']}"
+    return f"'{path.parent}' is in use by {who}"

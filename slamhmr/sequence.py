@@ -1,0 +1,240 @@
+"""The sequence directory: what it holds, `sequence.yaml`, and the lengths that must agree."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slamhmr.config import build, read_yaml
+from slamhmr.constraints import (
+    Constraints,
+    apply_constraints,
+    check_height,
+    read_constraints,
+    select_rows,
+)
+from slamhmr.errors import InputError
+from slamhmr.types import CameraTrack, Initial, Observations, Video
+from slamhmr.video import VIDEO_SUFFIXES, open_video
+
+LEAST_FRAMES = 2  # a path needs two frames; nothing moves in one
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """`sequence.yaml`; every key is optional."""
+
+    video: str | None = None  # file or image folder inside the directory
+    fps: float | None = None
+    intrinsics: list[float] | None = None  # fx fy cx cy, px
+    distortion: list[float] | None = None  # k1 k2 p1 p2 [k3], OpenCV's model
+    camera: str = "auto"
+    people: Any = "all"  # or a list of ids
+    cuts: list[int] = field(default_factory=list)  # first frames of new shots
+    height_m: dict[int, float] = field(default_factory=dict)
+    frames: list[int] | None = None  # first and last kept frame, both included
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What a sequence directory holds."""
+
+    folder: Path
+    settings: SequenceSettings
+    constraints: Constraints
+    video: Video | None
+    observations: Path | None
+    cameras: Path | None
+    initial: Path | None
+
+    @property
+    def frames(self) -> tuple[int, int] | None:
+        """First and last kept frame."""
+        frames = self.settings.frames
+        return None if frames is None else (frames[0], frames[1])
+
+
+def open_sequence(folder: Path) -> Sequence:
+    """Look at a sequence directory without computing anything.
+
+    Raises InputError if it does not exist, holds neither a video nor observations with cameras, or
+    its YAML files hold impossible values; ConfigError if they hold unknown keys.
+    """
+    if not folder.is_dir():
+        raise InputError(f"sequence directory '{folder}' does not exist")
+    settings_path = folder / "sequence.yaml"
+    content = read_yaml(settings_path) if settings_path.exists() else {}
+    settings = build(SequenceSettings, content, "sequence.yaml")
+    _check(settings)
+    given = {
+        name: _given(folder / f"{name}.npz") for name in ("observations", "cameras", "initial")
+    }
+    path = find_video(folder, settings.video)
+    if path is None and (given["observations"] is None or given["cameras"] is None):
+        raise InputError(
+            f"'{folder}' holds no video (video.*, images/ or one video file); without pixels both "
+            "observations.npz and cameras.npz are needed"
+        )
+    frames = None if settings.frames is None else (settings.frames[0], settings.frames[1])
+    video = None if path is None else open_video(path, fps=settings.fps, frames=frames)
+    if video is not None:
+        require_frames(video.frame_count, str(video.path))
+    constraints = read_constraints(folder / "constraints.yaml")
+    return Sequence(folder, settings, constraints, video, **given)
+
+
+def find_video(folder: Path, named: str | None) -> Path | None:
+    """The video: named in sequence.yaml, else video.*, else images/, else the only video file.
+
+    None if there is none. Raises InputError if a named one is missing or several could be meant.
+    """
+    if named is not None:
+        if not (folder / named).exists():
+            raise InputError(f"sequence.yaml: video '{named}' is not in '{folder}'")
+        return folder / named
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+    called_video = [p for p in files if p.stem == "video"]
+    if len(called_video) == 1:
+        return called_video[0]
+    if len(called_video) == 0 and (folder / "images").is_dir():
+        return folder / "images"
+    if len(files) > 1:
+        names = ", ".join(p.name for p in files)
+        raise InputError(f"'{folder}' holds several videos ({names}); name one in sequence.yaml")
+    return files[0] if len(files) == 1 else None
+
+
+def require_frames(count: int, where: str) -> None:
+    """Raise InputError if a clip is too short to solve."""
+    if count < LEAST_FRAMES:
+        raise InputError(f"'{where}' has {count} frame(s); at least {LEAST_FRAMES} are needed")
+
+
+def prepare_observations(observations: Observations, sequence: Sequence) -> Observations:
+    """Observations of the kept frames and people, corrected by `constraints.yaml`.
+
+    Raises InputError if lengths disagree, a wanted person is missing or nobody is left.
+    """
+    count = observations.keypoints.shape[1]
+    kept = _kept(count, sequence, "observations.npz")
+    if (kept.start, kept.stop) != (0, count):
+        times = observations.timestamps[kept]
+        observations = dataclasses.replace(
+            observations,
+            keypoints=observations.keypoints[:, kept],
+            confidence=observations.confidence[:, kept],
+            boxes=observations.boxes[:, kept],
+            timestamps=times - times[0],
+        )
+    require_frames(observations.keypoints.shape[1], "observations")
+    observations = apply_constraints(observations, sequence.constraints)
+    wanted = sequence.settings.people
+    if wanted != "all":
+        ids = observations.person_id.tolist()
+        for person in wanted:
+            if person not in ids:
+                raise InputError(f"sequence.yaml: person {person} was not found; found: {ids}")
+        chosen = torch.tensor([person in wanted for person in ids], dtype=torch.bool)
+        observations = select_rows(observations, chosen)
+    if len(observations.person_id) == 0:
+        raise InputError(f"nobody is seen in '{sequence.folder}'; nothing to optimise")
+    return observations
+
+
+def prepare_cameras(cameras: CameraTrack, sequence: Sequence, frame_count: int) -> CameraTrack:
+    """Cameras of the kept frames. Raises InputError if they are not as many as the observations."""
+    count = len(cameras.world_from_cam)
+    kept = _kept(count, sequence, "cameras.npz", frame_count)
+    covariance = cameras.covariance
+    return dataclasses.replace(
+        cameras,
+        world_from_cam=cameras.world_from_cam[kept],
+        intrinsics=cameras.intrinsics[kept],
+        covariance=None if covariance is None else covariance[kept],
+    )
+
+
+def prepare_initial(initial: Initial, sequence: Sequence, observations: Observations) -> Initial:
+    """The start of the observed people in the kept frames, in the order of the observations.
+
+    Raises InputError if one of them has none or lengths disagree.
+    """
+    kept = _kept(initial.valid.shape[1], sequence, "initial.npz", observations.keypoints.shape[1])
+    ids = initial.person_id.tolist()
+    for person in observations.person_id.tolist():
+        if person not in ids:
+            raise InputError(f"initial.npz has no person {person}; it has {ids}")
+    rows = torch.tensor([ids.index(person) for person in observations.person_id.tolist()])
+    confidence, contacts = initial.confidence, initial.contacts
+    return Initial(
+        person_id=initial.person_id[rows],
+        cam_from_root=initial.cam_from_root[rows][:, kept],
+        body_pose=initial.body_pose[rows][:, kept],
+        betas=initial.betas[rows],
+        valid=initial.valid[rows][:, kept],
+        confidence=None if confidence is None else confidence[rows][:, kept],
+        contacts=None if contacts is None else contacts[rows][:, kept],
+    )
+
+
+def known_heights(sequence: Sequence, observations: Observations) -> Float[Tensor, "N"]:
+    """Stature of each person, m, NaN where unknown; constraints.yaml outweighs sequence.yaml.
+
+    Raises InputError if a height is given for somebody who is not there.
+    """
+    given = {**sequence.settings.height_m, **sequence.constraints.height_m}
+    ids = observations.person_id.tolist()
+    for person in given:
+        if person not in ids:
+            raise InputError(f"height_m names person {person}; there are {ids}")
+    return torch.tensor([given.get(person, torch.nan) for person in ids], dtype=torch.float64)
+
+
+def _given(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def _kept(count: int, sequence: Sequence, name: str, expected: int | None = None) -> slice:
+    """Which frames of a file of `count` frames are kept: all, or those that `frames` names."""
+    if expected is None:
+        expected = None if sequence.video is None else sequence.video.frame_count
+    frames = sequence.frames
+    if frames is not None and frames[0] < count and count != expected:
+        kept = slice(frames[0], min(frames[1] + 1, count))
+    else:
+        kept = slice(0, count)
+    length = kept.stop - kept.start
+    if expected is not None and length != expected:
+        other = "observations" if sequence.video is None else f"'{sequence.video.path.name}'"
+        raise InputError(f"{name} has {count} frames, {other} {expected}; they must agree")
+    return kept
+
+
+def _check(settings: SequenceSettings) -> None:
+    numbers = {"intrinsics": (4,), "distortion": (4, 5), "frames": (2,)}
+    for name, lengths in numbers.items():
+        values = getattr(settings, name)
+        if values is not None and len(values) not in lengths:
+            raise InputError(f"sequence.yaml: '{name}' has {len(values)} numbers, not {lengths[0]}")
+    if settings.frames is not None and not 0 <= settings.frames[0] <= settings.frames[1]:
+        raise InputError(f"sequence.yaml: frames {settings.frames} must be [first, last]")
+    if settings.intrinsics is not None and min(settings.intrinsics[:2]) <= 0:
+        raise InputError(f"sequence.yaml: focal lengths {settings.intrinsics[:2]} must be positive")
+    if settings.distortion is not None and settings.intrinsics is None:
+        raise InputError("sequence.yaml: 'distortion' means nothing without 'intrinsics'")
+    if settings.fps is not None and not 0 < settings.fps < 100000:
+        raise InputError(f"sequence.yaml: fps {settings.fps} must be positive")
+    if settings.camera not in ("auto", "static", "moving"):
+        raise InputError(f"sequence.yaml: camera '{settings.camera}'; auto, static or moving")
+    people = settings.people
+    listed = isinstance(people, list) and all(type(p) is int for p in people) and len(people) > 0
+    if people != "all" and not listed:
+        raise InputError(f"sequence.yaml: people '{people}' must be 'all' or a list of ids")
+    if any(cut < 1 for cut in settings.cuts) or sorted(set(settings.cuts)) != settings.cuts:
+        raise InputError(f"sequence.yaml: cuts {settings.cuts} must be growing frame numbers")
+    for person, height in settings.height_m.items():
+        check_height("sequence.yaml", person, height)

@@ -13,6 +13,7 @@ CORE = [
     "roma>=1.5",
     "omegaconf>=2.4",
     "tqdm>=4.60",
+    "threadpoolctl>=3.1",
     "jaxtyping>=0.3",
     "ai-edge-litert>=2.0",
     "pycolmap>=4.0,<5",

@@ -1,1 +1,16 @@
 """Residuals of the energy: one small pure function per term."""
+
+from slamhmr.terms import contact, data, priors, smoothness
+from slamhmr.terms.register import TERMS, BorderContext, Term, term, term_settings
+
+__all__ = [
+    "TERMS",
+    "BorderContext",
+    "Term",
+    "contact",
+    "data",
+    "priors",
+    "smoothness",
+    "term",
+    "term_settings",
+]

@@ -1,0 +1,144 @@
+"""Terms on feet and floor: a foot in contact neither slides nor floats, nothing is under the floor."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slamhmr.scene import PersonFeatures, ground_axes
+from slamhmr.solve.problem import BorderResidual, Residual
+from slamhmr.terms.register import BorderContext, term
+
+
+@dataclass(frozen=True)
+class ContactVelocitySettings:
+    """`sigma` m/s: labelled contacts slide 0.13-0.15 m/s in real mocap; `mu`: Geman-McClure, sigma^2."""
+
+    weight: float = 1.0
+    sigma: float = 0.15
+    mu: float = 9.0
+
+
+@term("contact_velocity", ContactVelocitySettings)
+def contact_velocity(
+    features: PersonFeatures, settings: ContactVelocitySettings, derivatives: bool
+) -> Residual:
+    """World velocity of heels and toes while in contact, over sigma, divided by body size.
+
+    r_t = (x_(t+1) - x_t) / (h sigma), weight = p_t p_(t+1). With a moving camera this makes the scale
+    observable. Source: SLAHMR's contact_vel, there without size and kernel.
+    """
+    places, known = features.points.contact, features.evidence
+    feet = features.world[:, places]
+    value, weight = torch.zeros_like(feet), torch.zeros_like(known.contacts)
+    steps = torch.ones_like(known.times)
+    steps[:-1] = known.times[1:] - known.times[:-1]
+    unit = (settings.sigma * steps)[:, None, None]
+    value[:-1] = (feet[1:] - feet[:-1]) / unit[:-1]
+    weight[:-1] = known.contacts[1:] * known.contacts[:-1] * known.linked[:-1, None]
+    derivative = border = None
+    if derivatives:
+        size = features.points.size(features.betas)
+        eye = torch.eye(3, dtype=feet.dtype) / (unit[..., None] * size)
+        ahead = eye.expand(len(feet), feet.shape[1], 3, 3)
+        derivative = torch.stack([-ahead, ahead])
+        derivative[:, -1] = 0.0
+        border = features.explicit_border(derivative)
+    value = features.divide_by_size(value, border)
+    return Residual(
+        "contact_velocity", "points", places, value, settings.weight * weight,
+        derivative, border, settings.mu,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ContactHeightSettings:
+    """`sigma` m; `mu`: Geman-McClure, sigma^2."""
+
+    weight: float = 1.0
+    sigma: float = 0.03
+    mu: float = 9.0
+
+
+@term("contact_height", ContactHeightSettings)
+def contact_height(
+    features: PersonFeatures, settings: ContactHeightSettings, derivatives: bool
+) -> Residual:
+    """Height of heels and toes over the ground while in contact, over sigma.
+
+    r = (n.x + d) / sigma, weight = p. Source: SLAHMR's contact_height, there L1 beyond 8 cm.
+    """
+    places = features.points.contact
+    height, derivative, border = _height(features, places, settings.sigma, derivatives)
+    weight = settings.weight * features.evidence.contacts
+    return Residual(
+        "contact_height", "points", places, height, weight, derivative, border, settings.mu
+    )
+
+
+@dataclass(frozen=True)
+class PenetrationSettings:
+    """`sigma` m."""
+
+    weight: float = 0.3
+    sigma: float = 0.03
+
+
+@term("penetration", PenetrationSettings)
+def penetration(
+    features: PersonFeatures, settings: PenetrationSettings, derivatives: bool
+) -> Residual:
+    """Depth of any point under the ground, over sigma; one-sided, zero above."""
+    places = torch.arange(len(features.points.names))
+    height, derivative, border = _height(features, places, settings.sigma, derivatives)
+    under = height < 0
+    value = torch.where(under, height, torch.zeros_like(height))
+    if derivative is not None and border is not None:
+        derivative = derivative * under[None, ..., None]
+        border = border * under[..., None]
+    weight = torch.full_like(height[..., 0], settings.weight)
+    return Residual("penetration", "points", places, value, weight, derivative, border)
+
+
+def _height(
+    features: PersonFeatures, places: Tensor, sigma: float, derivatives: bool
+) -> tuple[Float[Tensor, "T E 1"], Tensor | None, Tensor | None]:
+    """Signed height n.x + d over sigma, with derivatives for points, scale and ground."""
+    normal, offset = features.ground[:3], features.ground[3]
+    points = features.world[:, places]
+    value = ((points @ normal + offset) / sigma)[..., None]
+    if not derivatives:
+        return value, None, None
+    derivative = (normal / sigma).expand(1, *points.shape[:2], 1, 3)
+    border = features.explicit_border(derivative)
+    if features.layout.ground is not None:
+        tilts = points @ ground_axes(features.ground).T / sigma
+        offsets = torch.full_like(tilts[..., :1], 1.0 / sigma)
+        border[..., 0, features.layout.ground] = torch.cat([tilts, offsets], dim=-1)
+    return value, derivative, border
+
+
+@dataclass(frozen=True)
+class GroundPriorSettings:
+    """`sigma_deg` of each tilt from where the stage began, `sigma` m of the offset."""
+
+    weight: float = 1.0
+    sigma_deg: float = 2.0
+    sigma: float = 1.0
+
+
+@term("ground_prior", GroundPriorSettings, on_border=True)
+def ground_prior(context: BorderContext, settings: GroundPriorSettings) -> list[BorderResidual]:
+    """Tilt of the ground's normal from the vertical and shift of its offset since the stage began."""
+    normal, offset = context.scene.ground[:3], context.scene.ground[3:]
+    angle = settings.sigma_deg * torch.pi / 180.0
+    value = torch.cat([normal[:2] / angle, (offset - context.start.ground[3:]) / settings.sigma])
+    derivative = value.new_zeros(3, context.layout.width(len(context.frames)))
+    if context.layout.ground is not None:
+        axes = ground_axes(context.scene.ground)
+        block = value.new_zeros(3, 3)
+        block[:2, :2] = axes[:, :2].T / angle
+        block[2, 2] = 1.0 / settings.sigma
+        derivative[:, context.layout.ground] = block
+    return [BorderResidual("ground_prior", value, settings.weight, derivative)]

@@ -1,0 +1,97 @@
+"""Terms that compare the scene with what was measured: keypoints, and the start."""
+
+from dataclasses import dataclass
+
+import torch
+
+from slamhmr.scene import PersonFeatures
+from slamhmr.solve.manifolds import logarithm, right_jacobian_inverse
+from slamhmr.solve.problem import Residual
+from slamhmr.terms.register import term
+
+NEAREST_DEPTH = 0.1  # m; a seen point closer than this, or behind the camera, has infinite energy
+
+
+@dataclass(frozen=True)
+class ReprojectionSettings:
+    """`sigma`: fraction of the person's apparent size; `mu`: Geman-McClure scale in sigma^2."""
+
+    weight: float = 1.0
+    sigma: float = 0.015
+    mu: float = 16.0
+
+
+@term("reprojection", ReprojectionSettings)
+def reprojection(
+    features: PersonFeatures, settings: ReprojectionSettings, derivatives: bool
+) -> Residual:
+    """Image distance of each keypoint from its point of the body, in sigmas of the person's size.
+
+    r = (project(R_cw Y) - keypoint) / (sigma * size_px), weight = confidence, robust per point. Y is the
+    point relative to the camera's centre, so the scale does not enter. Seen points behind the camera
+    make the energy infinite. Source: SLAHMR's joints2d, there with a fixed 100 px per coordinate.
+    """
+    known = features.evidence
+    points_cam = features.anchored[:, known.keypoint_points] @ known.cam_from_world.transpose(1, 2)
+    x, y, z = points_cam.unbind(dim=-1)
+    focal, centre = known.intrinsics[:, None, :2], known.intrinsics[:, None, 2:]
+    image = focal * points_cam[..., :2] / z[..., None] + centre
+    unit = (settings.sigma * known.size_px)[:, None, None]
+    value = (image - known.keypoints) / unit
+    value = torch.where((z > NEAREST_DEPTH)[..., None], value, torch.full_like(value, torch.inf))
+    derivative = None
+    if derivatives:
+        fx, fy = (known.intrinsics[:, None, i] / z for i in (0, 1))
+        zero = torch.zeros_like(x)
+        rows = [fx, zero, -fx * x / z, zero, fy, -fy * y / z]
+        of_camera = torch.stack(rows, dim=-1).reshape(*x.shape, 2, 3) / unit[..., None]
+        derivative = (of_camera @ known.cam_from_world[:, None])[None]
+    return Residual(
+        "reprojection",
+        "points",
+        known.keypoint_points,
+        value,
+        settings.weight * known.confidence,
+        derivative,
+        kernel=settings.mu,
+    )
+
+
+@dataclass(frozen=True)
+class InitialPoseSettings:
+    """`sigma_deg` per axis; `tau` frames: correlation time of the initialiser's error."""
+
+    weight: float = 1.0
+    sigma_deg: float = 15.0
+    tau: float = 20.0
+
+
+@term("initial_pose", InitialPoseSettings)
+def initial_pose(
+    features: PersonFeatures, settings: InitialPoseSettings, derivatives: bool
+) -> Residual:
+    """Rotation difference to the start, whitened as a first-order autoregressive process.
+
+    e_t = log(R0_t' R_t); r_t = (e_(t+1) - a e_t) / (sigma sqrt(1 - a^2)), a = exp(-1 / tau): an
+    initialiser that is wrong now is wrong in the same way in the next frame. Weight: the smaller of both
+    confidences.
+    """
+    known, free = features.evidence, features.layout.free
+    joints = torch.arange(features.local.shape[1] if free.pose else 1)
+    start = known.initial_rotations[:, joints]
+    error = logarithm(start.transpose(-1, -2) @ features.local[:, joints])
+    fade = float(torch.exp(torch.tensor(-1.0 / settings.tau)))
+    unit = settings.sigma_deg * torch.pi / 180.0 * (1.0 - fade**2) ** 0.5
+    confidence = known.initial_confidence[:, joints]
+    value, weight = torch.zeros_like(error), torch.zeros_like(confidence)
+    value[:-1] = (error[1:] - fade * error[:-1]) / unit
+    weight[:-1] = torch.minimum(confidence[1:], confidence[:-1]) * known.linked[:-1, None]
+    derivative = None
+    if derivatives:
+        slope = right_jacobian_inverse(error) / unit
+        ahead = torch.zeros_like(slope)
+        ahead[:-1] = slope[1:]
+        derivative = torch.stack([-fade * slope, ahead])
+    return Residual(
+        "initial_pose", "rotations", joints, value, settings.weight * weight, derivative
+    )

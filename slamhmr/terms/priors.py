@@ -1,0 +1,108 @@
+"""Terms that know people and scenes in general: poses, shapes, the scale."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from slamhmr.scene import PersonFeatures
+from slamhmr.solve.manifolds import right_jacobian_inverse
+from slamhmr.solve.problem import BorderResidual, Residual
+from slamhmr.terms.register import BorderContext, term
+
+if TYPE_CHECKING:
+    from priors.pose import PosePrior
+
+
+@lru_cache(maxsize=1)
+def pose_prior_weights() -> "PosePrior":
+    """The pose prior that ships with the package; read at first use."""
+    from priors.pose import load_pose_prior
+
+    return load_pose_prior()
+
+
+@dataclass(frozen=True)
+class PosePriorSettings:
+    """`weight` is about 1 / correlation length in frames: poses of neighbouring frames repeat each other."""
+
+    weight: float = 0.05
+
+
+@term("pose_prior", PosePriorSettings, needs_pose=True)
+def pose_prior(
+    features: PersonFeatures, settings: PosePriorSettings, derivatives: bool
+) -> Residual:
+    """Whitened distance of the 21 joint rotations to the nearest component of a Gaussian mixture.
+
+    x_j = log(M_j' R_j); r = [W_k (x - mu_k), c_k] of the component k with the smallest r'r: the
+    max-mixture of Olson and Agarwal 2013, whose square is a valid penalty. One element per frame.
+    """
+    prior = pose_prior_weights()
+    x = prior.coordinates(features.local[:, 1:])
+    residual, component = prior.whitened_residual(x)
+    derivative = None
+    if derivatives:
+        slope = right_jacobian_inverse(x.reshape(len(x), 21, 3))  # dx_j = slope d_j
+        whitening = prior.whitening(component)  # (T, 63, 63)
+        split = whitening.reshape(len(x), 63, 21, 3)
+        rows = torch.einsum("trja,tjab->trjb", split, slope).reshape(len(x), 63, 63)
+        constant = rows.new_zeros(len(x), residual.shape[-1] - 63, 63)
+        derivative = torch.cat([rows, constant], dim=1)[None, :, None]
+    weight = torch.full_like(residual[:, :1], settings.weight)
+    return Residual("pose_prior", "pose", torch.zeros(1, dtype=torch.int64), residual[:, None],
+                    weight, derivative)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ShapeSettings:
+    """`weight` per frame of the person; `height_sigma` m, where a stature is known."""
+
+    weight: float = 0.03
+    height_sigma: float = 0.01
+
+
+@term("shape", ShapeSettings, on_border=True)
+def shape(context: BorderContext, settings: ShapeSettings) -> list[BorderResidual]:
+    """Betas, standard normal in the body's population; where the user states a stature, its deviation.
+
+    The weight grows with the length of the clip, as the data's does: their errors repeat from frame to
+    frame (weight 1 for 1000 frames let the shape run away, solver_probe section 1).
+    """
+    layout, residuals = context.layout, []
+    for index, person in enumerate(context.scene.people):
+        count = len(person.betas)
+        place = layout.betas_of(index)
+        derivative = person.betas.new_zeros(count, layout.width(len(context.frames)))
+        if layout.free.betas:
+            derivative[:, place] = torch.eye(count, dtype=derivative.dtype)
+        weight = settings.weight * context.frames[index]
+        residuals.append(BorderResidual("shape", person.betas, weight, derivative))
+        height = context.heights[index]
+        if height is not None:
+            value = (context.points.height(person.betas) - height) / settings.height_sigma
+            slope = torch.zeros_like(derivative[:1])
+            if layout.free.betas:
+                slope[0, place] = context.points.height_directions / settings.height_sigma
+            residuals.append(BorderResidual("shape", value[None], weight, slope))
+    return residuals
+
+
+@dataclass(frozen=True)
+class ScaleSettings:
+    """`sigma`: of the log scale about where the stage began."""
+
+    weight: float = 1.0
+    sigma: float = 1.0
+
+
+@term("scale", ScaleSettings, on_border=True)
+def scale(context: BorderContext, settings: ScaleSettings) -> list[BorderResidual]:
+    """Weak log-normal prior of the scale about its value at the start of the stage; SLAHMR has none."""
+    value = (context.scene.log_scale - context.start.log_scale)[None] / settings.sigma
+    derivative = value.new_zeros(1, context.layout.width(len(context.frames)))
+    if context.layout.scale is not None:
+        derivative[0, context.layout.scale] = 1.0 / settings.sigma
+    return [BorderResidual("scale", value, settings.weight, derivative)]

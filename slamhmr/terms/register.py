@@ -1,0 +1,78 @@
+"""The table of terms: each is a small pure function with its own settings dataclass."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from slamhmr.errors import ConfigError
+from slamhmr.scene import PersonFeatures, Scene
+from slamhmr.solve.problem import BorderResidual, Residual
+
+
+@dataclass(frozen=True)
+class BorderContext:
+    """What a term on the border sees: the state, the state at the start of the stage, its columns."""
+
+    scene: Scene
+    start: Scene
+    layout: Any  # scene.BorderLayout
+    frames: tuple[int, ...]  # length of every person's span
+    heights: tuple[float | None, ...]  # known statures, m
+    points: Any  # scene.PointSet
+
+
+PersonTerm = Callable[[PersonFeatures, Any, bool], Residual]
+BorderTerm = Callable[[BorderContext, Any], list[BorderResidual]]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A registered term: its function, the dataclass of its settings, and what it is a function of."""
+
+    name: str
+    function: PersonTerm | BorderTerm
+    settings: type
+    on_border: bool
+    needs_pose: bool  # makes sense only where the stage frees the pose
+
+
+TERMS: dict[str, Term] = {}
+
+
+def term(
+    name: str, settings: type, *, on_border: bool = False, needs_pose: bool = False
+) -> Callable[[Any], Any]:
+    """Register the decorated function as a term of the energy."""
+
+    def register(function: Any) -> Any:
+        TERMS[name] = Term(name, function, settings, on_border, needs_pose)
+        return function
+
+    return register
+
+
+def term_settings(stage: str, name: str, values: dict[str, Any], round_index: int) -> Any:
+    """The settings object of a term for one round; a list gives one value per round, the last is kept.
+
+    Raises ConfigError for unknown terms and settings and for values that are not numbers.
+    """
+    if name not in TERMS:
+        raise ConfigError(
+            f"stage '{stage}': unknown term '{name}'; available: {', '.join(sorted(TERMS))}"
+        )
+    known = {f.name for f in fields(TERMS[name].settings)}
+    chosen = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(
+                f"stage '{stage}', term '{name}': unknown setting '{key}'; "
+                f"available: {', '.join(sorted(known))}"
+            )
+        if isinstance(value, list | tuple):
+            value = value[min(round_index, len(value) - 1)]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ConfigError(
+                f"stage '{stage}', term '{name}': {key} is {value!r}, must be a number"
+            )
+        chosen[key] = float(value)
+    return TERMS[name].settings(**chosen)

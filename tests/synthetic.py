@@ -1,0 +1,91 @@
+"""Small scenes with exact truth for tests: smooth random motion of the default body, exact keypoints."""
+
+import math
+
+import roma
+import torch
+from torch import Tensor
+
+from slamhmr.body import forward_points, load_body
+from slamhmr.scene import BorderLayout, Evidence, Free, Person, PointSet, Scene, point_set
+from slamhmr.skeleton import KEYPOINTS
+
+BODY = load_body()
+POINTS = point_set(BODY)
+UPRIGHT = roma.rotvec_to_rotmat(torch.tensor([math.pi / 2, 0.0, 0.0], dtype=torch.float64))
+
+
+def smooth(frames: int, *shape: int, generator: torch.Generator, amount: float) -> Tensor:
+    """Sum of a few slow sines with random phases, (frames, *shape)."""
+    time = torch.arange(frames, dtype=torch.float64).reshape(-1, *[1] * len(shape)) / 30.0
+    total = torch.zeros(frames, *shape, dtype=torch.float64)
+    for frequency in (0.4, 0.9, 1.7):
+        phase = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 * math.pi
+        size = torch.randn(shape, generator=generator, dtype=torch.float64) * amount
+        total = total + size * torch.sin(2 * math.pi * frequency * time + phase)
+    return total
+
+
+def person(frames: int, generator: torch.Generator) -> Person:
+    """Somebody upright, turning and moving limbs, about 4 m in front of the first camera."""
+    root = UPRIGHT @ roma.rotvec_to_rotmat(smooth(frames, 3, generator=generator, amount=0.3))
+    joints = roma.rotvec_to_rotmat(smooth(frames, 21, 3, generator=generator, amount=0.15))
+    pelvis = smooth(frames, 3, generator=generator, amount=0.2) + torch.tensor([0.0, 4.0, -0.3])
+    betas = 0.5 * torch.randn(BODY.shapedirs.shape[-1], generator=generator, dtype=torch.float64)
+    return Person(torch.cat([root[:, None], joints], dim=1), pelvis, betas)
+
+
+def camera(frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """World-from-camera rotations (looking along world +y) and centres of a smooth path."""
+    look = torch.tensor([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]], dtype=torch.float64)
+    wobble = roma.rotvec_to_rotmat(smooth(frames, 3, generator=generator, amount=0.03))
+    centres = smooth(frames, 3, generator=generator, amount=0.3)
+    return look @ wobble, centres - centres[:1]
+
+
+def make_scene(
+    frames: int = 12, people: int = 1, seed: int = 0, scale: float = 1.7
+) -> tuple[Scene, list[Evidence], PointSet]:
+    """A scene and exact evidence for it; contacts are on, whatever the feet do."""
+    generator = torch.Generator().manual_seed(seed)
+    rotation, centres = camera(frames, generator)
+    intrinsics = torch.tensor([500.0, 510.0, 320.0, 180.0], dtype=torch.float64)
+    cast = tuple(person(frames, generator) for _ in range(people))
+    names = [n for n in KEYPOINTS if n in POINTS.names]
+    places = torch.tensor([POINTS.names.index(n) for n in names])
+    evidence = []
+    for someone in cast:
+        points, _ = forward_points(
+            BODY, someone.betas[None], someone.rotations[None, :, 0], someone.pelvis[None],
+            someone.rotations[None, :, 1:],
+        )  # fmt: skip
+        seen = points[0][:, POINTS.places][:, places] - scale * centres[:, None]
+        seen = seen @ rotation
+        image = intrinsics[:2] * seen[..., :2] / seen[..., 2:] + intrinsics[2:]
+        linked = torch.ones(frames, dtype=torch.bool)
+        linked[-1] = False
+        evidence.append(
+            Evidence(
+                image,
+                torch.ones(frames, len(names), dtype=torch.float64),
+                places,
+                torch.full((frames,), 200.0, dtype=torch.float64),
+                rotation.transpose(1, 2),
+                centres,
+                intrinsics.expand(frames, 4),
+                torch.rand(frames, 4, generator=generator, dtype=torch.float64),
+                torch.arange(frames, dtype=torch.float64) / 30.0,
+                linked,
+                someone.rotations.clone(),
+                torch.ones(frames, 22, dtype=torch.float64),
+                None,
+            )  # fmt: skip
+        )
+    ground = torch.tensor([0.02, -0.01, 1.0, 1.3], dtype=torch.float64)
+    ground = ground / ground[:3].norm()
+    return Scene(cast, torch.tensor(math.log(scale), dtype=torch.float64), ground), evidence, POINTS
+
+
+def layout(*, pose: bool = True, betas: bool = True, scale: bool = True, ground: bool = True):
+    """Border layout of a stage that frees what is named."""
+    return BorderLayout(Free(pose, betas, scale, ground), BODY.shapedirs.shape[-1])

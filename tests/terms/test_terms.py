@@ -1,0 +1,207 @@
+"""Every registered term: derivatives against finite differences, zero at truth, finite, symmetric H."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import roma
+import synthetic
+import torch
+from slamhmr.scene import Person, person_features, retract
+from slamhmr.solve.assemble import assemble
+from slamhmr.solve.problem import Step
+from slamhmr.stages import SceneProblem
+from slamhmr.terms import TERMS, term_settings
+
+EXACT_AT_TRUTH = {"reprojection": {}, "initial_pose": {}, "scale": {}}
+
+
+def moved(scene, evidence, layout, size, seed=1):
+    """A random step of the given size, and the scene after it."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape):
+        return size * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    frames = [len(known.times) for known in evidence]
+    step = Step([noise(t, layout.free.columns) for t in frames], noise(layout.width(len(frames))))
+    return retract(scene, step, layout, evidence), step
+
+
+def problem_of(name, scene, evidence, points, layout, **settings):
+    chosen = {name: term_settings("test", name, settings, 0)}
+    if TERMS[name].on_border:  # a chain needs at least one residual
+        chosen["acceleration"] = term_settings("test", "acceleration", {"weight": 0.0}, 0)
+    return SceneProblem(points, evidence, layout, chosen, scene)
+
+
+def scaled(step, factor):
+    return Step([factor * c for c in step.chains], factor * step.border)
+
+
+def total(problem, scene):
+    return sum(problem.linearise(scene, derivatives=False).energies().values())
+
+
+@pytest.mark.parametrize("pose", [True, False])
+@pytest.mark.parametrize("name", sorted(TERMS))
+def test_gradient_against_finite_differences(name, pose):
+    if TERMS[name].needs_pose and not pose:
+        pytest.skip("the term needs a free pose")
+    scene, evidence, points = synthetic.make_scene(frames=6, people=2)
+    evidence = [replace(e, height_m=1.8) for e in evidence]
+    layout = synthetic.layout(pose=pose)
+    problem = problem_of(name, scene, evidence, points, layout)
+    state, _ = moved(scene, evidence, layout, 0.03)
+    equations = assemble(problem.linearise(state, derivatives=True))
+    for seed in range(4):
+        _, direction = moved(state, evidence, layout, 1.0, seed=10 + seed)
+        expected = sum(
+            float((c.gradient * d).sum())
+            for c, d in zip(equations.chains, direction.chains, strict=True)
+        ) + float(equations.corner_gradient @ direction.border)
+        eps = 1e-6
+        ahead = total(problem, retract(state, scaled(direction, eps), layout, evidence))
+        behind = total(problem, retract(state, scaled(direction, -eps), layout, evidence))
+        numeric = (ahead - behind) / (2 * eps)
+        assert numeric == pytest.approx(expected, rel=2e-5, abs=1e-6), name
+
+
+@pytest.mark.parametrize("name", sorted(TERMS))
+def test_normal_matrix_against_numeric_jacobian(name):
+    """H = J'WJ, with J by finite differences of the whitened residuals: catches a forgotten cross block."""
+    scene, evidence, points = synthetic.make_scene(frames=4, people=1)
+    evidence = [replace(e, height_m=1.8) for e in evidence]
+    layout = synthetic.layout()
+    problem = problem_of(name, scene, evidence, points, layout)
+    state, _ = moved(scene, evidence, layout, 0.03)
+    linearisation = problem.linearise(state, derivatives=True)
+    dense = dense_matrix(assemble(linearisation))
+    torch.testing.assert_close(dense, dense.T)
+    columns = []
+    for index in range(len(dense)):
+        column = [whitened(problem, state, layout, evidence, index, h, linearisation)
+                  for h in (1e-6, -1e-6)]  # fmt: skip
+        columns.append((column[0] - column[1]) / 2e-6)
+    jacobian = torch.stack(columns, dim=1)
+    expected = jacobian.T @ jacobian
+    tolerance = 1e-5 * float(expected.abs().max()) + 1e-7
+    torch.testing.assert_close(dense, expected, rtol=1e-4, atol=tolerance)
+
+
+def dense_matrix(equations):
+    chain, columns = equations.chains[0], equations.border_columns[0]
+    frames, size = chain.gradient.shape
+    count = len(equations.corner)
+    dense = torch.zeros(frames * size + count, frames * size + count, dtype=torch.float64)
+    for k in range(3):
+        for t in range(frames - k):
+            a, b = slice(t * size, (t + 1) * size), slice((t + k) * size, (t + k + 1) * size)
+            dense[a, b] = chain.band[k][t]
+            dense[b, a] = chain.band[k][t].T
+    border = torch.zeros(frames * size, count, dtype=torch.float64)
+    border[:, columns] = chain.border.reshape(frames * size, -1)
+    dense[: frames * size, frames * size :] = border
+    dense[frames * size :, : frames * size] = border.T
+    dense[frames * size :, frames * size :] = equations.corner
+    return dense
+
+
+def whitened(problem, state, layout, evidence, index, amount, at):
+    """All residuals after moving one unknown, times the root of the IRLS weights at the centre."""
+    from slamhmr.solve.problem import robust_weight
+
+    frames, size = len(evidence[0].times), layout.free.columns
+    flat = torch.zeros(frames * size + layout.width(1), dtype=torch.float64)
+    flat[index] = amount
+    step = Step([flat[: frames * size].reshape(frames, size)], flat[frames * size :])
+    there = problem.linearise(retract(state, step, layout, evidence), derivatives=False)
+    parts = []
+    for here, centre in zip(there.chains[0].residuals, at.chains[0].residuals, strict=True):
+        squared = (centre.value**2).sum(dim=-1)
+        weight = (centre.weight * robust_weight(squared, centre.kernel)).sqrt()
+        parts.append((weight[..., None] * here.value).reshape(-1))
+    parts += [math.sqrt(b.weight) * b.value for b in there.border_residuals]
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("name", sorted(EXACT_AT_TRUTH))
+def test_zero_at_truth(name):
+    scene, evidence, points = synthetic.make_scene(frames=8)
+    problem = problem_of(name, scene, evidence, points, synthetic.layout())
+    assert total(problem, scene) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["contact_velocity", "contact_height", "penetration"])
+def test_standing_still_on_the_floor_costs_nothing(name):
+    """Feet that neither move nor leave the floor: zero; the floor touches the lowest point."""
+    scene, evidence, points = synthetic.make_scene(frames=8)
+    someone = scene.people[0]
+    still = Person(
+        someone.rotations[:1].expand(8, -1, -1, -1).clone(),
+        someone.pelvis[:1].expand(8, -1).clone(),
+        someone.betas,
+    )
+    scene = replace(scene, people=(still,))
+    layout = synthetic.layout()
+    features = person_features(points, evidence[0], layout, scene, 0)
+    feet = features.world[0, points.contact]
+    lowest = float(features.world[0, :, 2].min())
+    offset = -lowest if name == "penetration" else -float(feet[0, 2])
+    ground = torch.tensor([0.0, 0.0, 1.0, offset], dtype=torch.float64)
+    contacts = torch.zeros(8, 4, dtype=torch.float64)
+    contacts[:, 0] = 1.0
+    if name == "contact_velocity":
+        contacts[:] = 1.0
+    known = [replace(evidence[0], contacts=contacts)]
+    problem = problem_of(name, replace(scene, ground=ground), known, points, layout)
+    assert total(problem, replace(scene, ground=ground)) == pytest.approx(0.0, abs=1e-18)
+
+
+@pytest.mark.parametrize("name", ["acceleration", "turning", "contact_velocity"])
+def test_motion_terms_ignore_world_yaw_and_translation(name):
+    scene, evidence, points = synthetic.make_scene(frames=9)
+    layout = synthetic.layout()
+    yaw = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.0, 0.7], dtype=torch.float64))
+    shift = torch.tensor([1.0, -2.0, 0.3], dtype=torch.float64)
+    someone = scene.people[0]
+    rotations = someone.rotations.clone()
+    rotations[:, 0] = yaw @ rotations[:, 0]
+    turned = Person(rotations, someone.pelvis @ yaw.T + shift, someone.betas)
+    problem = problem_of(name, scene, evidence, points, layout)
+    before, after = total(problem, scene), total(problem, replace(scene, people=(turned,)))
+    assert after == pytest.approx(before, rel=1e-9)
+
+
+def test_smaller_world_is_not_rewarded():
+    """Shrinking a person (betas) with its motion leaves the size-normalised acceleration unchanged."""
+    scene, evidence, points = synthetic.make_scene(frames=9)
+    problem = problem_of("contact_velocity", scene, evidence, points, synthetic.layout(), mu=1e12)
+    someone = replace(scene.people[0], betas=torch.zeros_like(scene.people[0].betas))
+    base = total(problem, replace(scene, people=(someone,)))
+    slope = points.size_directions / points.size_template
+    betas = slope * (0.1 / (slope @ slope))  # size + 10 %
+    larger = replace(someone, betas=betas, pelvis=someone.pelvis * 1.1)
+    assert float(points.size(betas)) == pytest.approx(1.1)
+    grown = total(problem, replace(scene, people=(larger,)))
+    assert grown == pytest.approx(base, rel=0.05)  # limbs do not all grow by exactly 10 %
+
+
+def test_reprojection_does_not_depend_on_scale():
+    scene, evidence, points = synthetic.make_scene(frames=5)
+    layout = synthetic.layout()
+    problem = problem_of("reprojection", scene, evidence, points, layout)
+    state, _ = moved(scene, evidence, layout, 0.03)
+    before = total(problem, state)
+    border = torch.zeros(layout.width(1), dtype=torch.float64)
+    border[layout.scale] = 0.4
+    still = torch.zeros(5, layout.free.columns, dtype=torch.float64)
+    after = total(problem, retract(state, Step([still], border), layout, evidence))
+    assert after == pytest.approx(before, rel=1e-10)
+
+
+def test_seen_point_behind_the_camera_has_infinite_energy():
+    scene, evidence, points = synthetic.make_scene(frames=3)
+    problem = problem_of("reprojection", scene, evidence, points, synthetic.layout())
+    behind = replace(scene.people[0], pelvis=scene.people[0].pelvis - torch.tensor([0, 9.0, 0]))
+    assert total(problem, replace(scene, people=(behind,))) == math.inf

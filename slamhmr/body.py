@@ -1,8 +1,9 @@
 """The body: SMPL-format shape, forward kinematics and skinning, on tensors.
 
-Body space is SMPL's: y up, +x the body's left, +z forward, T-pose at zero pose. The 24 SMPL joints and a handful of
-landmarks are the *points* of the body; the solver moves points only, vertices are for pictures and exports.
-Source: Loper et al. 2015 (SMPL), sections 3.1-3.2; written from the paper, without code of the `smplx` package.
+Body space is SMPL's: y up, +x the body's left, +z forward, T-pose at zero pose. The 24 SMPL joints
+and a handful of landmarks are the *points* of the body; the solver moves points only, vertices are
+for pictures and exports. The default body is made by `assets/build_body.py`, which also says how
+exact it is. Source: Loper et al. 2015 (SMPL), section 3; no code of the `smplx` package.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ CHUNK_FRAMES = 32  # frames skinned at once: 32 x 13718 vertices x 12 numbers x 
 class BodyModel:
     """A body of SMPL's format; the joint regressor has been applied once, at loading.
 
-    J is 24 (SMPL), 52 (SMPL-H) or 55 (SMPL-X); the first 22 joints are those of SMPL. Metres, body space.
+    J is 24 (SMPL), 52 (SMPL-H) or 55 (SMPL-X); the first 22 joints are those of SMPL. Metres, body
+    space; the pelvis joint is in general not at the origin.
     """
 
     name: str
@@ -40,7 +42,7 @@ class BodyModel:
     landmark_joint: Int[Tensor, "L"]  # the one of the 24 SMPL joints that each landmark is rigid on
     landmark_template: Float[Tensor, "L 3"]
     landmark_shapedirs: Float[Tensor, "L 3 B"]
-    segment: Int[Tensor, "V"]  # index into `body_files.SEGMENTS`, to colour pictures
+    segment: Int[Tensor, "V"]  # index into `body_licensed.SEGMENTS`, to colour pictures
 
     @property
     def point_names(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class BodyModel:
 
     @cached_property
     def point_path(self) -> Float[Tensor, "P P"]:
-        """1 where the bone that ends in point q lies between the pelvis and point p, p and q included."""
+        """1 where the bone ending in point q (column) lies between the pelvis and point p."""
         path = torch.zeros(
             len(self.point_names), len(self.point_names), dtype=self.v_template.dtype
         )
@@ -77,7 +79,7 @@ class BodyModel:
 
     @cached_property
     def skin_weights(self) -> Float[Tensor, "V 22"]:
-        """Skinning weights with fingers, jaw and eyes merged into the body joint that carries them."""
+        """Skinning weights with fingers, jaw and eyes merged into the joint that carries them."""
         carrier = list(range(BODY_JOINT_COUNT))
         for parent in self.parents[BODY_JOINT_COUNT:]:
             carrier.append(carrier[parent])
@@ -86,7 +88,7 @@ class BodyModel:
         return merged.index_add(1, index, self.weights)
 
     def _smpl_rows(self, joints: Tensor) -> Tensor:
-        """The 24 SMPL rows of a per-joint array; with fingers, a hand is the mean of three knuckles."""
+        """The 24 SMPL rows of a per-joint array; with fingers, a hand is the mean of knuckles."""
         count = len(self.parents)
         if count == len(SMPL_JOINTS):
             return joints
@@ -109,10 +111,11 @@ def forward_points(
     pelvis: Float[Tensor, "N T 3"],
     body_rotations: Float[Tensor, "N T 21 3 3"],
 ) -> tuple[Float[Tensor, "N T P 3"], Float[Tensor, "N T 24 3 3"]]:
-    """Positions of the body's points and rotations of its 24 joints, both in the frame `root` maps to.
+    """Positions of the body's points and global rotations of its 24 joints, in `root`'s frame.
 
-    `root` is frame_from_root, `pelvis` the position of the pelvis joint in that frame; hands follow the wrists.
-    x_p = pelvis + sum over the bones q between pelvis and p of G_parent(q) (rest_q - rest_parent(q)).
+    `root` is frame_from_root, `pelvis` the position of the pelvis joint in that frame; hands follow
+    the wrists. x_p = pelvis + sum of G_parent(q) (rest_q - rest_parent(q)) over the bones q from
+    the pelvis to p.
     """
     rotations = _global_rotations(root, body_rotations)
     rest = rest_points(body, betas)
@@ -128,9 +131,9 @@ def vertices(
     pelvis: Float[Tensor, "N T 3"],
     body_rotations: Float[Tensor, "N T 21 3 3"],
 ) -> Float[Tensor, "N T V 3"]:
-    """Skinned mesh in the frame `root` maps to, pose-dependent offsets included where the body has them.
+    """Skinned mesh in `root`'s frame, with pose-dependent offsets where the body has them.
 
-    Fingers, jaw and eyes rest. Beyond the result, memory is bounded: CHUNK_FRAMES frames at a time.
+    Fingers, jaw and eyes rest. Beyond the result, memory is bounded by CHUNK_FRAMES.
     """
     points, rotations = forward_points(body, betas, root, pelvis, body_rotations)
     rotations = rotations[:, :, :BODY_JOINT_COUNT]
@@ -140,19 +143,27 @@ def vertices(
     shaped = body.v_template + torch.einsum("vdb,nb->nvd", body.shapedirs, betas)
     people = []
     for person in range(len(betas)):
-        pairs = zip(
-            transforms[person].split(CHUNK_FRAMES),
-            body_rotations[person].split(CHUNK_FRAMES),
-            strict=True,
-        )
-        people.append(torch.cat([_skin(body, shaped[person], *pair) for pair in pairs]))
+        frames = range(0, transforms.shape[1], CHUNK_FRAMES)
+        chunks = [
+            _skin(
+                body,
+                shaped[person],
+                transforms[person, first : first + CHUNK_FRAMES],
+                body_rotations[person, first : first + CHUNK_FRAMES],
+            )
+            for first in frames
+        ]
+        people.append(torch.cat(chunks))
     return torch.stack(people)
 
 
 def transl_from_pelvis(
     body: BodyModel, betas: Float[Tensor, "N B"], pelvis: Float[Tensor, "N T 3"]
 ) -> Float[Tensor, "N T 3"]:
-    """SMPL's `transl` of a pelvis position: transl = pelvis - rest pelvis joint (the root turns about that joint)."""
+    """SMPL's `transl` of a pelvis position: transl = pelvis - rest pelvis joint.
+
+    The root turns about the pelvis joint, so no rotation enters.
+    """
     return pelvis - rest_points(body, betas)[:, None, 0]
 
 
@@ -164,9 +175,10 @@ def pelvis_from_transl(
 
 
 def load_body(model: str | Path = "default", *, dtype: torch.dtype = torch.float64) -> BodyModel:
-    """Body model of a name ("default") or of a licensed SMPL, SMPL-H or SMPL-X file (.npz or .pkl).
+    """Body model "default", "default-hands" (52 joints), or of a licensed file (.npz or .pkl).
 
-    Raises InputError for a file that is no such model, MissingAsset for one that does not exist.
+    Licensed are SMPL, SMPL-H and SMPL-X; their first 10 betas are used. Raises InputError for a
+    file that is no such model, MissingAsset for one that does not exist.
     """
     from slamhmr.body_files import read_body
 
@@ -195,5 +207,5 @@ def _skin(
         feature = (body_rotations - torch.eye(3).to(shaped)).flatten(start_dim=1)
         used = body.posedirs[..., : feature.shape[1]]  # joints beyond the body rest: no offset
         posed = posed + torch.einsum("vdf,tf->tvd", used, feature)
-    blended = (body.skin_weights @ transforms).unflatten(-1, (3, 4))
+    blended = (body.skin_weights @ transforms).reshape(*posed.shape, 4)
     return (blended[..., :3] @ posed[..., None])[..., 0] + blended[..., 3]

@@ -1,7 +1,7 @@
 """Puts anny's A-posed bodies into the rest pose of SMPL, so that a rotation means the same on both.
 
-Arrays are numpy, y up, +x left, +z forward, metres; S shapes, R bones of anny's default rig, V vertices.
-The target directions are rounded angles, nothing is taken from a licensed file.
+Arrays are numpy, y up, +x left, +z forward, metres; S shapes, R bones of anny's default rig. The
+target directions are rounded angles, nothing is taken from a licensed file.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ TOES = tuple(f"toe{toe}-1" for toe in range(1, 6))
 
 @dataclass(frozen=True)
 class Rig:
-    """Bones of the source rig: names, parents (-1 for the root), in an order where parents come first."""
+    """Bones of the source rig: names and parents (-1 for the root); parents come first."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
@@ -38,7 +38,7 @@ class Rig:
 
 
 def t_pose_rotations(rig: Rig, heads: Array) -> Array:
-    """World rotation (S, R, 3, 3) of every bone that takes the rest heads (S, R, 3) to SMPL's rest pose."""
+    """World rotation (S, R, 3, 3) of every bone from the heads (S, R, 3) to SMPL's rest pose."""
     turned: dict[str, Array] = {}
     for side, sign in (("L", 1.0), ("R", -1.0)):
         turned |= _arm(rig, heads, side, sign) | _leg(rig, heads, side, sign)
@@ -122,7 +122,7 @@ def _about(axis: Array, angle: Array) -> Array:
 
 
 def _swing(parent: Array, bone: Array, target: Array) -> Array:
-    """Smallest turn that takes the parent-carried bone onto the target, after the parent's rotation."""
+    """The parent's rotation, then the smallest turn that takes the bone onto the target."""
     direction = _turn(parent, bone)
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     axis = np.cross(direction, target)
@@ -132,7 +132,7 @@ def _swing(parent: Array, bone: Array, target: Array) -> Array:
 
 
 def _angle_about(axis: Array, source: Array, target: Array) -> Array:
-    """Signed angle (S,) about unit axes that takes the direction `source` over the direction `target`."""
+    """Signed angle (S,) about unit axes that turns `source` until it is above `target`."""
     across = source - (source * axis).sum(axis=-1, keepdims=True) * axis
     sine = (np.cross(across, target) * axis).sum(axis=-1)
     return np.arctan2(sine, (across * target).sum(axis=-1))

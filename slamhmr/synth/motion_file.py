@@ -1,0 +1,109 @@
+"""Motion of one person read from an npz of SMPL parameters, resampled to the scene's frame rate."""
+
+from pathlib import Path
+
+import numpy as np
+import roma
+import torch
+from numpy.typing import NDArray
+
+from slamhmr.body import BodyModel, forward_points, pelvis_from_transl
+from slamhmr.errors import InputError
+from slamhmr.skeleton import CONTACT_POINTS
+from slamhmr.synth.motions import Motion
+
+Array = NDArray[np.float64]
+CONTACT_HEIGHT, CONTACT_SPEED = 0.05, 0.3  # m above the lowest foot, m/s: on the floor below both
+RATE_KEYS = ("fps", "mocap_framerate", "mocap_frame_rate")
+# Names under which the field keeps the same arrays: this project, AMASS, SMPL-X tools.
+ORIENT_KEYS, TRANSL_KEYS = ("root_orient", "global_orient"), ("transl", "trans")
+
+
+def read_motion(
+    path: Path, frames: int, fps: float, body: BodyModel, betas: Array, rng: np.random.Generator
+) -> Motion:
+    """Random piece of `frames` frames at `fps` of a motion file, z up, put on the floor.
+
+    Keys: `root_orient` (T,3) and `body_pose` (T,63) or `poses` (T,66 or more); `transl` or
+    `trans` (T,3); `fps` or `mocap_framerate`. Contacts come from height and speed of heels and
+    toes, so they are not exact. Raises InputError for a missing or damaged file, missing keys, or
+    a motion that is shorter than the scene.
+    """
+    pose, transl, rate = _read(path)
+    seconds = (len(pose) - 1) / rate
+    needed = (frames - 1) / fps
+    if seconds + 1e-6 < needed:
+        raise InputError(
+            f"motion '{path}' lasts {seconds:.1f} s, the scene {needed:.1f} s; ask for fewer frames"
+        )
+    start = rng.uniform(0, max(seconds - needed, 0))
+    at = np.clip((start + np.arange(frames) / fps) * rate, 0, len(pose) - 1)
+    rotations = _slerp(pose.reshape(len(pose), 22, 3), at)
+    place = np.stack([np.interp(at, np.arange(len(transl)), transl[:, k]) for k in range(3)], -1)
+    shape = torch.from_numpy(betas)[None]
+    root, joints = rotations[None, :, 0], rotations[None, :, 1:]
+    pelvis = pelvis_from_transl(body, shape, torch.from_numpy(place)[None])
+    points, _ = forward_points(body, shape, root, pelvis, joints)
+    index = [body.point_names.index(name) for name in CONTACT_POINTS]
+    feet = points[0][:, index].numpy()
+    rest = _sole_below_toes(body, shape)
+    floor = float(np.quantile(feet[..., 2].min(1), 0.02)) - rest
+    speed = np.linalg.norm(np.gradient(feet, axis=0), axis=-1) * fps
+    low = feet[..., 2] - feet[..., 2].min() < CONTACT_HEIGHT
+    shifted = pelvis[0].numpy() - np.array([0.0, 0.0, floor])
+    return Motion(
+        root[0].numpy(), shifted, joints[0].numpy(), low & (speed < CONTACT_SPEED), (), ()
+    )
+
+
+def _sole_below_toes(body: BodyModel, shape: torch.Tensor) -> float:
+    """Height of the lowest contact point above the sole when standing flat, m."""
+    from slamhmr.body import rest_points
+
+    heights = body.v_template[:, 1] + body.shapedirs[:, 1] @ shape[0]
+    index = [body.point_names.index(name) for name in CONTACT_POINTS]
+    return float(rest_points(body, shape)[0, index, 1].min() - heights.min())
+
+
+def _read(path: Path) -> tuple[Array, Array, float]:
+    """Pose (T,66), translation (T,3) and frame rate."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: np.asarray(file[key]) for key in _wanted(list(file.files))}
+    except (OSError, ValueError, EOFError) as e:
+        raise InputError(f"motion '{path}' cannot be read: {e}") from e
+    transl = _first(arrays, TRANSL_KEYS, path)
+    rate = float(_first(arrays, RATE_KEYS, path))
+    if "poses" in arrays:
+        pose = arrays["poses"][:, :66]
+    else:
+        orient = _first(arrays, ORIENT_KEYS, path)
+        pose = np.concatenate([orient, _first(arrays, ("body_pose",), path)[:, :63]], axis=1)
+    if pose.ndim != 2 or pose.shape[1] != 66 or transl.shape != (len(pose), 3):
+        raise InputError(
+            f"motion '{path}' holds poses {pose.shape} and translations {transl.shape}; "
+            "(T,66) and (T,3) are needed"
+        )
+    return pose.astype(np.float64), transl.astype(np.float64), rate
+
+
+def _wanted(names: list[str]) -> list[str]:
+    known = {"poses", "body_pose", *ORIENT_KEYS, *TRANSL_KEYS, *RATE_KEYS}
+    return [name for name in names if name in known]
+
+
+def _first(arrays: dict[str, Array], keys: tuple[str, ...], path: Path) -> Array:
+    for key in keys:
+        if key in arrays:
+            return arrays[key]
+    raise InputError(f"motion '{path}' holds none of {', '.join(keys)}")
+
+
+def _slerp(pose: Array, at: Array) -> torch.Tensor:
+    """Rotation matrices (n,22,3,3) at fractional frames `at`."""
+    left = np.minimum(at.astype(int), len(pose) - 2)
+    share = torch.from_numpy(at - left)[:, None, None]
+    matrices = roma.rotvec_to_rotmat(torch.from_numpy(pose))
+    before, after = matrices[left], matrices[left + 1]
+    turn = roma.rotmat_to_rotvec(before.transpose(-1, -2) @ after)
+    return before @ roma.rotvec_to_rotmat(share * turn)

@@ -1,0 +1,178 @@
+"""A synthetic scene: SMPL truth of every person, metric cameras, seats, all from one seed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from slamhmr.body import BodyModel, forward_points, rest_points
+from slamhmr.errors import ConfigError
+from slamhmr.synth import cameras, motions
+from slamhmr.synth.motions import Motion, SeatBox, Skeleton
+from slamhmr.synth.placing import Placed, place_people
+
+NOISE_MODES = ("white", "detector")
+
+
+@dataclass(frozen=True)
+class SceneSpec:
+    """Everything that makes a synthetic scene; the same values give the same scene."""
+
+    seed: int = 0
+    frames: int = 150
+    fps: float = 30.0
+    people: int = 1
+    motion: str = "mixed"  # of `motions.KINDS`, or the path of an npz with SMPL motion
+    camera: str = "follow"  # of `cameras.KINDS`
+    image_size: tuple[int, int] = (640, 360)
+    noise: str = "white"  # or "detector": errors as correlated as those of a real detector
+    keypoint_noise: float = 0.01  # standard deviation, share of the box height
+    outliers: float = 0.05  # share of the keypoints that lie anywhere near the person
+    occlusions: bool = False  # limbs and people hidden for a while, and by each other
+    slam_scale: float | None = None  # metres per SLAM unit; None draws one from 0.2 .. 5
+    slam_rotation_deg: float = 0.1  # white, every frame
+    slam_drift: float = 0.0005  # m per frame, random walk
+    gravity_tilt_deg: float = 3.0  # standard deviation of the horizon's roll
+    camera_distance: float | None = None  # m from the middle of the people; None draws 4.2 .. 5.5
+
+    def check(self) -> None:
+        """Raise ConfigError for a value out of range."""
+        if not 1 <= self.people <= 8:
+            raise ConfigError(f"people {self.people} is not one of 1 .. 8")
+        if self.frames < 2 or self.fps <= 0:
+            raise ConfigError(f"a scene of {self.frames} frames at {self.fps} fps has no motion")
+        if self.camera not in cameras.KINDS:
+            known = ", ".join(cameras.KINDS)
+            raise ConfigError(f"camera '{self.camera}' is unknown; available: {known}")
+        if self.motion not in motions.KINDS and not self.motion.endswith(".npz"):
+            known = ", ".join(motions.KINDS)
+            raise ConfigError(
+                f"motion '{self.motion}' is unknown; available: {known}, or the path of an npz"
+            )
+        if self.noise not in NOISE_MODES:
+            raise ConfigError(
+                f"noise '{self.noise}' is unknown; available: {', '.join(NOISE_MODES)}"
+            )
+        if self.slam_scale is not None and self.slam_scale <= 0:
+            raise ConfigError(f"slam_scale {self.slam_scale} is not positive")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Exact truth. World: z up, floor z = 0, origin at the first camera's footprint; float64."""
+
+    spec: SceneSpec
+    betas: Float[Tensor, "N B"]
+    root: Float[Tensor, "N T 3 3"]  # world_from_root
+    pelvis: Float[Tensor, "N T 3"]
+    body_rotations: Float[Tensor, "N T 21 3 3"]
+    valid: Bool[Tensor, "N T"]
+    contacts: Float[Tensor, "N T 4"]  # left heel, left toe, right heel, right toe
+    points: Float[Tensor, "N T P 3"]  # body.point_names in the world
+    world_from_cam: Float[Tensor, "T 4 4"]  # metric
+    intrinsics: Float[Tensor, "T 4"]
+    boxes: tuple[SeatBox, ...]
+    flights: tuple[tuple[tuple[int, int], ...], ...]  # per person: frames of free fall
+    scale: float  # metres per SLAM unit
+
+
+def demo_spec() -> SceneSpec:
+    """Specification of the demo's scene: one person walks and turns, the camera goes along."""
+    return SceneSpec(seed=4, frames=144, motion="mixed", camera="orbit", camera_distance=4.0)
+
+
+def make_scene(spec: SceneSpec, body: BodyModel) -> Scene:
+    """Draw bodies, motions, places and a camera. The same spec and body give the same scene.
+
+    Raises ConfigError for impossible settings and InputError for a bad motion file.
+    """
+    spec.check()
+    rng = np.random.default_rng([spec.seed, spec.people, 17])
+    betas = _random_betas(spec.people, body, rng)
+    placed = place_people(lambda k, r: _motion(spec, body, betas[k], r), spec.people, rng)
+    root, pelvis, rotations, contacts = _stacked(placed)
+    intrinsics = _intrinsics(spec, rng)
+    distance = spec.camera_distance if spec.camera_distance is not None else rng.uniform(4.2, 5.5)
+    wish = cameras.CameraWish(
+        spec.camera, spec.fps, intrinsics, spec.image_size, distance,
+        tilt=float(np.deg2rad(spec.gravity_tilt_deg) * rng.standard_normal()),
+    )  # fmt: skip
+    world_from_cam = cameras.make_cameras(wish, pelvis, rng)
+    origin = np.array([*world_from_cam[0, :2, 3], 0.0])
+    world_from_cam[:, :3, 3] -= origin
+    pelvis = pelvis - origin
+    boxes = tuple(
+        SeatBox(box.centre - origin[:2], box.yaw, box.size) for p in placed for box in p.boxes
+    )
+    scale = spec.slam_scale if spec.slam_scale is not None else float(
+        np.exp(rng.uniform(np.log(0.2), np.log(5.0)))
+    )  # fmt: skip
+    tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in (root, pelvis, rotations)]
+    points, _ = forward_points(body, betas, *tensors)
+    return Scene(
+        spec=spec,
+        betas=betas,
+        root=tensors[0],
+        pelvis=tensors[1],
+        body_rotations=tensors[2],
+        valid=torch.ones(spec.people, spec.frames, dtype=torch.bool),
+        contacts=torch.from_numpy(contacts.astype(np.float64)),
+        points=points,
+        world_from_cam=torch.from_numpy(world_from_cam),
+        intrinsics=torch.from_numpy(intrinsics).expand(spec.frames, 4).contiguous(),
+        boxes=boxes,
+        flights=tuple(p.motion.flights for p in placed),
+        scale=scale,
+    )  # fmt: skip
+
+
+def skeleton_of(body: BodyModel, betas: Float[Tensor, "B"]) -> Skeleton:
+    """Rest geometry of one person for the motion generator; the sole is the lowest vertex."""
+    points = rest_points(body, betas[None])[0]
+    heights = body.v_template[:, 1] + body.shapedirs[:, 1] @ betas
+    return motions.skeleton_from_points(points.numpy(), body.point_names, float(heights.min()))
+
+
+def _random_betas(people: int, body: BodyModel, rng: np.random.Generator) -> Float[Tensor, "N B"]:
+    count = body.shapedirs.shape[-1]
+    spread = np.where(np.arange(count) < 4, 1.0, 0.3)
+    return torch.from_numpy(np.clip(rng.standard_normal((people, count)), -2, 2) * spread)
+
+
+def _motion(
+    spec: SceneSpec, body: BodyModel, betas: Float[Tensor, "B"], rng: np.random.Generator
+) -> Motion:
+    if spec.motion.endswith(".npz"):
+        from slamhmr.synth.motion_file import read_motion
+
+        return read_motion(Path(spec.motion), spec.frames, spec.fps, body, betas.numpy(), rng)
+    skeleton = skeleton_of(body, betas)
+    return motions.make_motion(spec.motion, spec.frames, spec.fps, skeleton, rng)
+
+
+def _stacked(
+    placed: list[Placed],
+) -> tuple[
+    np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+]:
+    """Roots, pelves, body rotations and contacts with a leading person axis."""
+    return (
+        np.stack([p.root for p in placed]),
+        np.stack([p.pelvis for p in placed]),
+        np.stack([p.motion.body for p in placed]),
+        np.stack([p.motion.contacts for p in placed]),
+    )
+
+
+def _intrinsics(
+    spec: SceneSpec, rng: np.random.Generator
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    width, height = spec.image_size
+    focal = max(width, height) * rng.uniform(0.82, 1.05)
+    return np.array([focal, focal, width / 2, height / 2])

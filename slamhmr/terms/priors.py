@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,7 +45,7 @@ def pose_prior(
     derivative = None
     if derivatives:
         slope = right_jacobian_inverse(x.reshape(len(x), 21, 3))  # dx_j = slope d_j
-        whitening = prior.whitening(component)  # (T, 63, 63)
+        whitening = prior.whitening[component]  # (T, 63, 63)
         split = whitening.reshape(len(x), 63, 21, 3)
         rows = torch.einsum("trja,tjab->trjb", split, slope).reshape(len(x), 63, 63)
         constant = rows.new_zeros(len(x), residual.shape[-1] - 63, 63)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import solveh_banded
+
 from slamhmr.solve.assemble import ChainEquations, NormalEquations
 from slamhmr.solve.banded import NotPositiveDefiniteError, border_covariance, solve_damped
 from slamhmr.solve.banded_torch import solve_damped_torch

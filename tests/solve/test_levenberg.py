@@ -1,0 +1,128 @@
+"""Every problem of the table ends at its known optimum; no step ever raises the energy."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import roma
+import torch
+from slamhmr.solve.levenberg import Schedule, minimise
+from slamhmr.solve.manifolds import compose_rotation, logarithm, right_jacobian_inverse
+from slamhmr.solve.problem import Chain, FeatureGroup, Linearisation, Residual
+
+NO_COLUMNS = torch.zeros(0, dtype=torch.int64)
+ONE = torch.zeros(1, dtype=torch.int64)
+
+
+def single(residuals, frames, unknowns, dimension, count=1):
+    group = FeatureGroup(count, dimension)
+    return Linearisation([Chain(frames, unknowns, NO_COLUMNS, {"x": group}, residuals)], 0)
+
+
+class Rosenbrock:
+    """(1 - a, 10 (b - a^2)): a curved valley; optimum (1, 1)."""
+
+    start = torch.tensor([[-1.2, 1.0]], dtype=torch.float64)
+
+    def linearise(self, state, *, derivatives):
+        a, b = state[0]
+        value = torch.stack([1 - a, 10 * (b - a**2)])[None, None]
+        zero = torch.zeros_like(a)
+        rows = torch.stack([zero - 1, zero, -20 * a, zero + 10]).reshape(1, 1, 1, 2, 2)
+        weight = torch.ones(1, 1, dtype=torch.float64)
+        return single([Residual("r", "x", ONE, value, weight, rows)], 1, 2, 2)
+
+    def retract(self, state, step):
+        return state + step.chains[0]
+
+    def distance(self, state):
+        return float((state - 1.0).abs().max())
+
+
+@dataclass
+class RotationSmoothing:
+    """Chain of rotations: robust measurements with gross outliers, neighbours alike."""
+
+    frames: int = 40
+
+    def __post_init__(self):
+        generator = torch.Generator().manual_seed(0)
+        time = torch.linspace(0, 1, self.frames, dtype=torch.float64)[:, None]
+        axis = torch.tensor([0.3, 2.0, -0.5], dtype=torch.float64)
+        self.truth = roma.rotvec_to_rotmat(time * axis)
+        noise = 0.01 * torch.randn(self.frames, 3, generator=generator, dtype=torch.float64)
+        noise[::9] += 1.5
+        self.measured = self.truth @ roma.rotvec_to_rotmat(noise)
+        self.start = self.measured.clone()
+
+    def linearise(self, state, *, derivatives):
+        error = logarithm(self.measured.transpose(-1, -2) @ state)
+        slope = right_jacobian_inverse(error)
+        ones = torch.ones(self.frames, 1, dtype=torch.float64)
+        data = Residual("data", "x", ONE, error[:, None] / 0.02, ones,
+                        slope[None, :, None] / 0.02, kernel=25.0)  # fmt: skip
+        turn = torch.zeros(self.frames, 3, dtype=torch.float64)
+        turn[:-1] = logarithm(state[:-1].transpose(-1, -2) @ state[1:])
+        ahead = right_jacobian_inverse(turn)
+        rows = torch.stack([-ahead.transpose(-1, -2), ahead])[:, :, None] / 0.1
+        weight = ones.clone()
+        weight[-1] = 0
+        smooth = Residual("smooth", "x", ONE, turn[:, None] / 0.1, weight, rows)
+        return single([data, smooth], self.frames, 3, 3)
+
+    def retract(self, state, step):
+        return compose_rotation(state, step.chains[0])
+
+    def distance(self, state):
+        return 0.1 * float(logarithm(self.truth.transpose(-1, -2) @ state).norm(dim=-1).max())
+
+
+@pytest.mark.parametrize("problem", [Rosenbrock(), RotationSmoothing()])
+def test_reaches_the_known_optimum(problem):
+    energies = []
+    state, summary = minimise(
+        problem,
+        problem.start,
+        Schedule(iterations=100, relative_decrease=1e-12),
+        on_iteration=lambda _, energy: energies.append(energy),
+    )
+    assert problem.distance(state) < 0.01
+    assert summary.total_after < summary.total_before
+    assert energies == sorted(energies, reverse=True)
+    assert summary.iterations == len(energies)
+    assert len(summary.stopped.split()) > 3
+
+
+class Cliff(Rosenbrock):
+    """Rosenbrock whose energy is not finite beyond a wall: such a step must be rejected, not taken."""
+
+    def linearise(self, state, *, derivatives):
+        linear = super().linearise(state, derivatives=derivatives)
+        if float(state[0, 0]) > 0.5:
+            linear.chains[0].residuals[0].value.fill_(math.nan)
+        return linear
+
+
+def test_non_finite_energy_is_a_rejected_step():
+    state, summary = minimise(Cliff(), Cliff.start, Schedule(iterations=60))
+    assert float(state[0, 0]) <= 0.5
+    assert summary.rejected > 0
+    assert math.isfinite(summary.total_after)
+
+
+def test_non_finite_start_is_an_error():
+    with pytest.raises(ValueError, match="not finite"):
+        minimise(Cliff(), torch.ones(1, 2, dtype=torch.float64), Schedule())
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-4, 0.5, 2.0, 3.1])
+def test_right_jacobian_inverse_against_differences(angle):
+    axis = torch.tensor([0.48, -0.6, 0.64], dtype=torch.float64)
+    rotvec = angle * axis
+    rotation = roma.rotvec_to_rotmat(rotvec)
+    slope = right_jacobian_inverse(rotvec)
+    eps = 1e-6
+    for i, unit in enumerate(torch.eye(3, dtype=torch.float64)):
+        ahead = logarithm(compose_rotation(rotation, eps * unit))
+        behind = logarithm(compose_rotation(rotation, -eps * unit))
+        torch.testing.assert_close((ahead - behind) / (2 * eps), slope[:, i], rtol=1e-5, atol=1e-7)

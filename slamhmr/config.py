@@ -31,9 +31,7 @@ class StageConfig:
 
     free: list[str] = MISSING
     terms: dict[str, dict[str, Any]] = MISSING  # name -> weight, sigma, ... of the term
-    iterations: int = 30
-    tolerance: float = 1e-4  # relative decrease of the energy below which the stage has converged
-    anneal: list[float] = field(default_factory=lambda: [1.0])  # kernel widths, coarse to fine
+    iterations: int = 30  # most per round; a list among a term's settings makes rounds
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,173 @@
+"""Command line: arguments only. Every subcommand imports what it needs when it is called."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slamhmr import __version__
+from slamhmr.errors import SlamhmrError
+
+if TYPE_CHECKING:
+    from slamhmr.pipeline import Outcome
+
+LOG = logging.getLogger("slamhmr")
+BELOW_GATES = 3
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    0 done; 2 wrong input or configuration; 3 done, but below the gates; 4 a step refused to guess;
+    130 interrupted. Errors of users are one line; anything unexpected keeps its traceback.
+    """
+    options = build_parser().parse_args(arguments)
+    _log_to_terminal(options.verbose)
+    try:
+        code: int = options.run(options)
+    except SlamhmrError as e:
+        print(f"slamhmr: error: {e}", file=sys.stderr)
+        return e.exit_code
+    except KeyboardInterrupt:
+        print("slamhmr: interrupted; finished steps are kept, run again to go on", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands; each sets `run`."""
+    parser = argparse.ArgumentParser(
+        prog="slamhmr",
+        description="Everybody's body and path in one metric, gravity-aligned world.",
+    )
+    parser.add_argument("--version", action="version", version=f"slamhmr {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every detail")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    optimize = commands.add_parser("optimize", help="solve a sequence directory")
+    optimize.add_argument(
+        "--seq", type=Path, required=True, metavar="DIR", help="sequence directory"
+    )
+    optimize.add_argument("--out", type=Path, metavar="DIR", help="run folder (SEQ/slamhmr)")
+    optimize.add_argument("--body-model", metavar="PATH", help="SMPL, SMPL-H or SMPL-X file")
+    optimize.add_argument("--overwrite", action="store_true", help="compute every step anew")
+    optimize.add_argument("--config", type=Path, action="append", default=[], metavar="FILE")
+    optimize.add_argument("overrides", nargs="*", metavar="key=value", help="settings")
+    optimize.set_defaults(run=_optimize)
+
+    demo = commands.add_parser("demo", help="make a scene with known truth, solve it, score it")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
+    demo.set_defaults(run=_demo)
+
+    synth = commands.add_parser("synth", help="write a synthetic scene with exact truth")
+    synth.add_argument("--out", type=Path, required=True, metavar="DIR")
+    synth.add_argument("fields", nargs="*", metavar="key=value", help="fields of the scene")
+    synth.set_defaults(run=_synth)
+
+    evaluate = commands.add_parser("eval", help="score a result against the truth")
+    evaluate.add_argument("result", type=Path, metavar="RESULT")
+    evaluate.add_argument("truth", type=Path, metavar="TRUTH")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the scores here")
+    evaluate.set_defaults(run=_eval)
+
+    doctor = commands.add_parser("doctor", help="what is installed, what is missing, what it gives")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _optimize(options: argparse.Namespace) -> int:
+    from slamhmr.config import load_config
+    from slamhmr.pipeline import optimize
+
+    overrides = list(options.overrides)
+    if options.body_model is not None:
+        overrides.append(f"body.model={options.body_model}")
+    config = load_config(options.config, overrides)
+    _log_to_file((options.out or options.seq / "slamhmr") / "log.txt")
+    outcome = optimize(
+        options.seq,
+        config,
+        out=options.out,
+        overwrite=options.overwrite,
+        progress=sys.stderr.isatty(),
+    )
+    return _tell(outcome)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from slamhmr.demo import run_demo
+
+    _log_to_file(options.out / "slamhmr" / "log.txt")
+    outcome, table = run_demo(options.out, progress=sys.stderr.isatty())
+    print(table)
+    return _tell(outcome)
+
+
+def _synth(options: argparse.Namespace) -> int:
+    from slamhmr.demo import synthesise
+
+    print(synthesise(options.out, options.fields))
+    return 0
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from slamhmr.artifacts import write_json
+    from slamhmr.eval.protocols import evaluate, format_table
+
+    scores = evaluate(options.result, options.truth)
+    print(format_table(scores))
+    if options.json is not None:
+        write_json(options.json, scores)
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from slamhmr.doctor import diagnose
+
+    findings, complete = diagnose()
+    print(findings)
+    return 0 if complete else 2
+
+
+def _tell(outcome: "Outcome") -> int:
+    """Say where everything is and what does not hold; 3 if a gate failed."""
+    for note in outcome.report["notes"]:
+        print(f"note: {note}")
+    for name in ("result.npz", "overlay.mp4", "topview.png", "report.html"):
+        if (outcome.folder / name).exists():
+            print(f"{name.split('.')[0]}: {outcome.folder / name}")
+    for sentence in outcome.failed:
+        print(f"slamhmr: below the gates: {sentence}", file=sys.stderr)
+    return BELOW_GATES if len(outcome.failed) > 0 else 0
+
+
+def _log_to_terminal(verbose: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(logging.DEBUG if verbose else logging.INFO)
+    LOG.handlers = [handler]
+    LOG.setLevel(logging.DEBUG)
+    LOG.propagate = False
+
+
+def _log_to_file(path: Path) -> None:
+    """Also log to `path` once its folder exists: a refused command leaves no folder behind."""
+    handler = _LateFile(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    LOG.addHandler(handler)
+
+
+class _LateFile(logging.FileHandler):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, delay=True, encoding="utf-8")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if Path(self.baseFilename).parent.is_dir():
+            super().emit(record)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

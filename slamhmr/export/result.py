@@ -1,0 +1,103 @@
+"""The deliverable: the solved state as SMPL parameters in a world with its origin on the ground."""
+
+import dataclasses
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slamhmr.body import BodyModel, forward_points, transl_from_pelvis
+from slamhmr.errors import BackendError
+from slamhmr.reprojection import metric_cameras
+from slamhmr.types import Observations, Result, SceneState
+
+
+def build_result(
+    state: SceneState,
+    body: BodyModel,
+    observations: Observations,
+    *,
+    provenance: dict[str, object],
+) -> Result:
+    """Result in metres whose origin is the point of the ground below the first camera.
+
+    Frames outside `valid` repeat the person's nearest valid frame, so that every number is finite.
+    Raises BackendError if the state itself is not finite.
+    """
+    state = _held_outside(state)
+    cameras = metric_cameras(state)
+    footprint = ground_below(cameras[0, :3, 3], state.ground)
+    pelvis = state.pelvis - footprint
+    cameras = cameras.clone()
+    cameras[:, :3, 3] -= footprint
+    ground = torch.cat([state.ground[:3], (state.ground[3] + state.ground[:3] @ footprint)[None]])
+    points, _ = forward_points(
+        body,
+        state.betas,
+        roma.rotvec_to_rotmat(state.root_orient),
+        pelvis,
+        roma.rotvec_to_rotmat(state.body_pose),
+    )
+    result = Result(
+        person_id=state.person_id,
+        valid=state.valid,
+        observed=state.observed & state.valid,
+        root_orient=state.root_orient,
+        transl=transl_from_pelvis(body, state.betas, pelvis),
+        body_pose=state.body_pose.flatten(start_dim=2),
+        betas=state.betas,
+        joints=points[:, :, :24],
+        contacts=state.contacts,
+        world_from_cam=cameras,
+        intrinsics=state.cameras.intrinsics,
+        image_size=state.cameras.image_size,
+        fps=observations.fps,
+        ground=ground,
+        scale=float(state.log_scale.exp()),
+        scale_std=float("nan"),
+        body_model=body.name,
+        gender=(body.gender,) * len(state.person_id),
+        provenance=provenance,
+    )
+    _require_finite(result)
+    return result
+
+
+def ground_below(point: Float[Tensor, "3"], ground: Float[Tensor, "4"]) -> Float[Tensor, "3"]:
+    """Point of the plane n.x + d = 0 straight below or above `point` (gravity is -z).
+
+    Raises BackendError if the ground is vertical.
+    """
+    if float(ground[2].abs()) < 1e-3:
+        raise BackendError(f"the solved ground {ground[:3].tolist()} is vertical")
+    height = -(ground[:2] @ point[:2] + ground[3]) / ground[2]
+    return torch.stack([point[0], point[1], height])
+
+
+def _held_outside(state: SceneState) -> SceneState:
+    """Everybody's first and last valid frame (and nearest ones in gaps) held outside `valid`."""
+    times = torch.arange(state.valid.shape[1])
+    nearest = torch.stack([_nearest(times, valid) for valid in state.valid])
+    rows = torch.arange(len(nearest))[:, None]
+    return dataclasses.replace(
+        state,
+        root_orient=state.root_orient[rows, nearest],
+        pelvis=state.pelvis[rows, nearest],
+        body_pose=state.body_pose[rows, nearest],
+        contacts=torch.where(state.valid[..., None], state.contacts, 0.0),
+    )
+
+
+def _nearest(times: Tensor, valid: Tensor) -> Tensor:
+    if not bool(valid.any()):
+        return times
+    known = times[valid]
+    return known[(times[:, None] - known[None]).abs().argmin(dim=1)]
+
+
+def _require_finite(result: Result) -> None:
+    for field in dataclasses.fields(result):
+        value = getattr(result, field.name)
+        if isinstance(value, Tensor) and not bool(torch.isfinite(value.double()).all()):
+            raise BackendError(f"the solved state is not finite: '{field.name}'; report this clip")

@@ -1,0 +1,121 @@
+"""The order of steps: video, observations, cameras, initial state, stages, result, report."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slamhmr import steps
+from slamhmr.artifacts import write_json, write_text
+from slamhmr.body import load_body
+from slamhmr.config import Config, to_yaml
+from slamhmr.export.overlay import write_overlay
+from slamhmr.export.topview import write_topview
+from slamhmr.init.align import align
+from slamhmr.report import assemble_report, provenance
+from slamhmr.report_page import write_page
+from slamhmr.reprojection import score
+from slamhmr.runfolder import RunFolder
+from slamhmr.sequence import Sequence, known_heights, open_sequence
+from slamhmr.stages import check_stage
+from slamhmr.types import Result, StageReport
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `optimize` leaves behind."""
+
+    folder: Path
+    result: Result
+    report: dict[str, Any]
+
+    @property
+    def failed(self) -> list[str]:
+        """Sentences on the gates that do not hold; empty when the result can be trusted."""
+        return [str(gate["sentence"]) for gate in self.report["gates"] if not gate["passed"]]
+
+
+def optimize(
+    folder: Path,
+    config: Config,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Outcome:
+    """Bodies and paths of everybody in a sequence directory, written to `out` or `folder`/slamhmr.
+
+    A step whose stamp is valid is read instead of computed. Raises the SlamhmrError kinds; what was
+    finished before stays, and the next run goes on from there.
+    """
+    check_schedule(config)
+    torch.manual_seed(config.seed)
+    sequence = open_sequence(folder)
+    body = load_body(config.body.model)
+    with RunFolder(out or folder / "slamhmr", overwrite=overwrite) as run:
+        write_text(run.path("config.yaml"), to_yaml(config))
+
+        observations = steps.observe(run, sequence, config, progress)
+        known_heights(sequence, observations)  # a height of nobody fails before the long steps
+        cameras = steps.track_camera(run, sequence, observations, config, progress)
+        initial = steps.initialise(run, sequence, observations, cameras, body, config)
+
+        state = align(initial, observations, cameras, body)
+        start = steps.Start(sequence, observations, initial, body, config)
+        scores = {"start": score(state, observations, body)}
+        reports: list[StageReport] = []
+        last = "3_initial"
+        for number, name in enumerate(config.schedule, start=4):
+            file = f"{number}_{name}"
+            state, report = steps.solve_stage(
+                run, state, start, file=file, after=last, progress=progress
+            )
+            scores[name] = score(state, observations, body)
+            reports.append(report)
+            last = file
+
+        made_by = provenance(config, sequence)
+        result = steps.conclude(run, state, start, after=last, provenance=made_by)
+        facts = assemble_report(
+            config=config,
+            sequence=sequence,
+            observations=observations,
+            cameras=cameras,
+            result=result,
+            scores=scores,
+            stages=reports,
+            seconds=run.seconds,
+        )
+        write_json(run.path("report.json"), facts)
+        draw(run, sequence, result, facts, config, progress)
+    return Outcome(run.folder, result, facts)
+
+
+def check_schedule(config: Config) -> None:
+    """Raise ConfigError if a scheduled stage frees or minimises something that does not exist."""
+    for name in config.schedule:
+        check_stage(name, config.stages[name])
+
+
+def draw(
+    run: RunFolder,
+    sequence: Sequence,
+    result: Result,
+    facts: dict[str, Any],
+    config: Config,
+    progress: bool,
+) -> None:
+    """The pictures of a result: top view, overlay where there are pixels, and the page of both."""
+    topview, overlay = run.path("topview.png"), run.path("overlay.mp4")
+    write_topview(topview, result)
+    drawn = sequence.video is not None and config.overlay.enabled
+    if sequence.video is not None and drawn and not overlay.exists():
+        body = load_body(config.body.model, dtype=torch.float32)
+        write_overlay(
+            overlay, sequence.video, result, body, options=config.overlay, progress=progress
+        )
+    write_page(run.path("report.html"), facts, topview=topview, overlay=overlay if drawn else None)

@@ -1,0 +1,168 @@
+"""What a run did and whether it can be trusted: `report.json` and the facts of `report.html`."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slamhmr import __version__
+from slamhmr.artifacts import content_hash, report_to_json, settings_hash
+from slamhmr.config import Config, GatesConfig
+from slamhmr.sequence import Sequence
+from slamhmr.types import CameraTrack, Observations, Result, StageReport
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One limit, and a sentence on whether it holds."""
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+    sentence: str
+
+
+def assemble_report(
+    *,
+    config: Config,
+    sequence: Sequence,
+    observations: Observations,
+    cameras: CameraTrack,
+    result: Result,
+    scores: dict[str, Facts],
+    stages: list[StageReport],
+    seconds: dict[str, float],
+) -> Facts:
+    """All facts of a run for report.json; `scores` begin with 'start', then come the stages."""
+    coverage = coverage_of(result)
+    gates = judge(scores, coverage, config.gates)
+    frames = observations.keypoints.shape[1]
+    return {
+        "schema_version": 1,
+        "sequence": sequence.folder.resolve().name,
+        "frames": frames,
+        "fps": observations.fps,
+        "image_size": list(observations.image_size),
+        "people": coverage,
+        "camera": {
+            "source": cameras.source,
+            "moving": cameras.moving,
+            "scale_known": cameras.scale_known,
+            "focal_px": [float(f) for f in cameras.intrinsics[0, :2]],
+            "metres_per_slam_unit": result.scale if cameras.moving else None,
+        },
+        "scores": scores,
+        "stages": [report_to_json(stage) for stage in stages],
+        "seconds": {**seconds, "total": sum(seconds.values())},
+        "notes": notes_on(sequence, cameras, scores),
+        "gates": [vars(gate) for gate in gates],
+        "passed": all(gate.passed for gate in gates),
+        "provenance": result.provenance,
+    }
+
+
+def coverage_of(result: Result) -> dict[str, Facts]:
+    """Per person: frames in the clip, share of them in which it is seen, longest gap in frames."""
+    facts: dict[str, Facts] = {}
+    for row, person in enumerate(result.person_id.tolist()):
+        valid, observed = result.valid[row], result.observed[row]
+        count = int(valid.sum())
+        facts[str(person)] = {
+            "frames": count,
+            "seen_share": float(observed.sum()) / max(count, 1),
+            "longest_gap": _longest_run((valid & ~observed).tolist()),
+        }
+    return facts
+
+
+def judge(scores: dict[str, Facts], coverage: dict[str, Facts], limits: GatesConfig) -> list[Gate]:
+    """The gates: final pixel error, no stage worse than the start, everybody seen often enough."""
+    names = list(scores)
+    start, final = scores[names[0]], scores[names[-1]]
+    percent = _number(final["median_percent"])
+    gates = [
+        _gate(
+            "reprojection_percent",
+            percent,
+            limits.reprojection_percent,
+            f"median reprojection error is {percent:.2f} % of the box height",
+        )
+    ]
+    for name in names[1:]:
+        before, after = _number(start["median_px"]), _number(scores[name]["median_px"])
+        worse = 100 * (after / max(before, 1e-9) - 1)
+        sentence = f"stage '{name}' reprojects {worse:+.1f} % against the start ({after:.2f} px)"
+        gates.append(
+            _gate(f"worse_than_start:{name}", worse, limits.worse_than_start_percent, sentence)
+        )
+    for person, facts in coverage.items():
+        unseen = 1 - facts["seen_share"]
+        sentence = f"person {person} is seen in {100 * facts['seen_share']:.0f} % of its frames"
+        gates.append(_gate(f"unseen_share:{person}", unseen, 1 - limits.coverage, sentence))
+    return gates
+
+
+def notes_on(sequence: Sequence, cameras: CameraTrack, scores: dict[str, Facts]) -> list[str]:
+    """What was guessed, degraded or cannot be observed, one sentence each."""
+    notes = list(cameras.notes)
+    if not cameras.moving:
+        notes.append(
+            "the camera does not travel: the scale comes from the size of the people alone"
+        )
+    constraints = sequence.constraints
+    unused = {"contacts": len(constraints.contacts), "floor": len(constraints.floor)}
+    for name, count in unused.items():
+        if count > 0:
+            notes.append(
+                f"constraints.yaml: '{name}' was read, but no term of this version uses it"
+            )
+    if scores[next(iter(scores))]["keypoints"] == 0:
+        notes.append("no keypoint is well seen: pixel errors mean nothing")
+    return notes
+
+
+def provenance(config: Config, sequence: Sequence) -> Facts:
+    """Version, commit, hash of the configuration and of every input file."""
+    inputs = [sequence.observations, sequence.cameras, sequence.initial]
+    if sequence.video is not None:
+        inputs.append(sequence.video.path)
+    return {
+        "version": __version__,
+        "commit": _commit(),
+        "config": settings_hash(config),
+        "inputs": {path.name: content_hash([path]) for path in inputs if path is not None},
+    }
+
+
+def _gate(name: str, value: float, limit: float, sentence: str) -> Gate:
+    passed = value <= limit
+    return Gate(name, value, limit, passed, sentence + ("" if passed else f"; limit {limit:g}"))
+
+
+def _number(value: object) -> float:
+    return float("nan") if value is None else float(str(value))
+
+
+def _longest_run(flags: list[bool]) -> int:
+    longest = current = 0
+    for flag in flags:
+        current = current + 1 if flag else 0
+        longest = max(longest, current)
+    return longest
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this runs from; None for an installed package."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        asked = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() or None

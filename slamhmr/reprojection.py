@@ -1,0 +1,81 @@
+"""Where the body's keypoints fall in the image, and how far from the observed ones."""
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slamhmr.body import BodyModel, forward_points
+from slamhmr.geometry import apply, invert, project, rigid
+from slamhmr.types import Observations, SceneState
+
+WELL_SEEN = 0.5  # confidence from which a keypoint counts in the errors that are reported
+
+
+def metric_cameras(state: SceneState) -> Float[Tensor, "T 4 4"]:
+    """world_from_cam in metres: the centres of the track times the scale."""
+    track = state.cameras.world_from_cam
+    return rigid(track[:, :3, :3], track[:, :3, 3] * state.log_scale.exp())
+
+
+def project_keypoints(
+    state: SceneState, body: BodyModel, names: tuple[str, ...]
+) -> Float[Tensor, "N T K 2"]:
+    """Image points of the named keypoints of everybody, px; NaN behind the camera."""
+    points, _ = forward_points(
+        body,
+        state.betas,
+        roma.rotvec_to_rotmat(state.root_orient),
+        state.pelvis,
+        roma.rotvec_to_rotmat(state.body_pose),
+    )
+    columns = [body.point_names.index(name) for name in names]
+    cam_from_world = invert(metric_cameras(state)).expand(len(points), -1, -1, -1)
+    points_cam = apply(cam_from_world, points[:, :, columns])
+    image = project(points_cam, state.cameras.intrinsics.expand(len(points), -1, -1))
+    return torch.where(points_cam[..., 2:] > 0, image, torch.nan)
+
+
+def reprojection_error(
+    state: SceneState, observations: Observations, body: BodyModel
+) -> Float[Tensor, "N T K"]:
+    """Distance of projected and observed keypoints, px; NaN where not well seen, inf behind."""
+    projected = project_keypoints(state, body, observations.keypoint_names)
+    distance = (projected - observations.keypoints).norm(dim=-1).nan_to_num(torch.inf)
+    return torch.where(observations.confidence >= WELL_SEEN, distance, torch.nan)
+
+
+def box_heights(observations: Observations) -> Float[Tensor, "N T"]:
+    """Height of each person's box, px: of the detector where it gave one, else of the keypoints."""
+    given = observations.boxes[..., 3] - observations.boxes[..., 1]
+    rows = observations.keypoints[..., 1]
+    seen = observations.confidence > 0
+    top = torch.where(seen, rows, torch.inf).amin(dim=-1)
+    bottom = torch.where(seen, rows, -torch.inf).amax(dim=-1)
+    spanned = torch.where(seen.any(dim=-1), bottom - top, torch.nan)
+    return torch.where(given > 0, given, spanned)
+
+
+def score(state: SceneState, observations: Observations, body: BodyModel) -> dict[str, object]:
+    """Reprojection of well-seen keypoints: median and 90 % quantile in px and in % of the box."""
+    error = reprojection_error(state, observations, body)
+    percent = 100 * error / box_heights(observations)[..., None].clamp_min(1)
+    people = observations.person_id.tolist()
+    return {
+        "median_px": _quantile(error, 0.5),
+        "p90_px": _quantile(error, 0.9),
+        "median_percent": _quantile(percent, 0.5),
+        "p90_percent": _quantile(percent, 0.9),
+        "median_percent_by_person": {
+            str(person): _quantile(percent[row], 0.5) for row, person in enumerate(people)
+        },
+        "keypoints": int((~error.isnan()).sum()),
+    }
+
+
+def _quantile(values: Tensor, level: float) -> float:
+    """Quantile of the values that are not NaN; NaN if there is none."""
+    known = values[~values.isnan()].flatten().sort().values
+    if len(known) == 0:
+        return float("nan")
+    return float(known[min(int(level * len(known)), len(known) - 1)])

@@ -1,0 +1,258 @@
+"""One function per step of the pipeline: which backend, from which files, under which stamp."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from slamhmr.artifacts import report_from_json, report_to_json
+from slamhmr.body import BodyModel
+from slamhmr.config import Config, backend_options
+from slamhmr.errors import BackendError, InputError
+from slamhmr.export.result import build_result
+from slamhmr.geometry import default_intrinsics
+from slamhmr.registry import backend
+from slamhmr.runfolder import RunFolder
+from slamhmr.sequence import (
+    Sequence,
+    known_heights,
+    prepare_cameras,
+    prepare_initial,
+    prepare_observations,
+)
+from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
+
+BODY_CODE = ("body", "body_files", "assets")
+INIT_CODE = ("init", *BODY_CODE)
+STAGE_CODE = ("stages", "terms", "scene", "solve", *INIT_CODE)
+
+
+def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) -> Observations:
+    """Step 1: everybody's keypoints, from observations.npz or a detector."""
+    name = _choose(config.detect, sequence.observations, "blazepose")
+
+    def compute() -> Observations:
+        module = backend("detect", name)
+        if name == "file":
+            found = module.read_observations(_given(sequence.observations, "observations.npz"))
+        else:
+            options = backend_options(module.Options, name, config)
+            found = module.detect(_video(sequence, f"detect={name}"), options, progress=progress)
+        return prepare_observations(found, sequence)
+
+    value, _ = run.step(
+        "1_observations",
+        Observations,
+        compute,
+        settings=[name, config.options.get(name), sequence.settings, sequence.constraints],
+        inputs=_inputs(sequence, sequence.observations if name == "file" else None),
+        code=("detect", "constraints"),
+    )
+    return value
+
+
+def track_camera(
+    run: RunFolder, sequence: Sequence, observations: Observations, config: Config, progress: bool
+) -> CameraTrack:
+    """Step 2: the camera's path, from cameras.npz or from the pixels.
+
+    Raises BackendError if there is none to be had; a degraded one must be allowed.
+    """
+    asked = "static" if sequence.settings.camera == "static" else config.slam
+    name = _choose(asked, sequence.cameras, "auto")
+
+    def compute() -> CameraTrack:
+        module = backend("slam", name)
+        count = observations.keypoints.shape[1]
+        if name == "file":
+            path = _given(sequence.cameras, "cameras.npz")
+            cameras = module.read_cameras(path, frame_count=None)
+            return prepare_cameras(cameras, sequence, count)
+        intrinsics, notes = _intrinsics(sequence, observations)
+        options = backend_options(module.Options, name, config)
+        video = _video(sequence, f"slam={name}")
+        try:
+            cameras = module.track_camera(
+                video, observations, intrinsics, options, progress=progress
+            )
+        except BackendError as e:
+            if not config.allow_degraded:
+                raise BackendError(f"{e}; allow_degraded=true goes on with its rotation") from e
+            cameras = _turning(video, observations, intrinsics, config, progress)
+            notes = (*notes, f"degraded: camera path lost ({e}); only its rotation is used")
+        return dataclasses.replace(cameras, notes=(*notes, *cameras.notes))
+
+    value, _ = run.step(
+        "2_cameras",
+        CameraTrack,
+        compute,
+        settings=[name, config.options.get(name), sequence.settings, config.allow_degraded],
+        inputs=_inputs(
+            sequence, sequence.cameras if name == "file" else None, run.path("1_observations.npz")
+        ),
+        code=("slam",),
+    )
+    return value
+
+
+def initialise(
+    run: RunFolder,
+    sequence: Sequence,
+    observations: Observations,
+    cameras: CameraTrack,
+    body: BodyModel,
+    config: Config,
+) -> Initial:
+    """Step 3: everybody's pose in the camera, from initial.npz or from the keypoints."""
+    name = _choose(config.init, sequence.initial, "geometric")
+
+    def compute() -> Initial:
+        module = backend("init", name)
+        if name == "file":
+            initial = module.read_initial(_given(sequence.initial, "initial.npz"))
+            return prepare_initial(initial, sequence, observations)
+        options = backend_options(module.Options, name, config)
+        return module.initialise(observations, cameras, body, options)
+
+    made_of = [run.path("1_observations.npz"), run.path("2_cameras.npz")]
+    given = sequence.initial if name == "file" else None
+    value, _ = run.step(
+        "3_initial",
+        Initial,
+        compute,
+        settings=[name, config.options.get(name), config.body, config.seed],
+        inputs=[*made_of, *_body_file(config), *([given] if given is not None else [])],
+        code=INIT_CODE,
+    )
+    return value
+
+
+@dataclass(frozen=True)
+class Start:
+    """What every stage is given beside the state: constant over the schedule."""
+
+    sequence: Sequence
+    observations: Observations
+    initial: Initial
+    body: BodyModel
+    config: Config
+
+
+def solve_stage(
+    run: RunFolder, state: SceneState, start: Start, *, file: str, after: str, progress: bool
+) -> tuple[SceneState, StageReport]:
+    """Step 4 and on: the stage that `file` ("4_root") names, on the state of the file `after`."""
+    from slamhmr.stages import run_stage
+
+    name = file.split("_", 1)[1]
+    settings = start.config.stages[name]
+    heights = known_heights(start.sequence, start.observations)
+    cuts = tuple(start.sequence.settings.cuts)
+    reports: list[StageReport] = []
+
+    def compute() -> SceneState:
+        with tqdm(desc=name, unit=" iterations", disable=not progress) as bar:
+            solved, report = run_stage(
+                state,
+                start.observations,
+                start.initial,
+                start.body,
+                name,
+                settings,
+                height_m=heights,
+                cuts=cuts,
+                on_iteration=lambda _, energy: _advance(bar, energy),
+            )
+        reports.append(report)
+        return solved
+
+    made_of = dict.fromkeys(["1_observations", "2_cameras", "3_initial", after])
+    solved, note = run.step(
+        file,
+        SceneState,
+        compute,
+        settings=[settings, heights, cuts, start.config.body, start.config.seed],
+        inputs=[*(run.path(f"{made}.npz") for made in made_of), *_body_file(start.config)],
+        code=STAGE_CODE,
+        note=lambda: report_to_json(reports[0]),
+    )
+    return solved, report_from_json(note)
+
+
+def conclude(
+    run: RunFolder, state: SceneState, start: Start, *, after: str, provenance: dict[str, object]
+) -> Result:
+    """The step that turns the last state into the deliverable."""
+    result, _ = run.step(
+        "result",
+        Result,
+        lambda: build_result(state, start.body, start.observations, provenance=provenance),
+        settings=[start.config.body, provenance],
+        inputs=[run.path(f"{after}.npz"), *_body_file(start.config)],
+        code=("export", "reprojection", *BODY_CODE),
+    )
+    return result
+
+
+def _advance(bar: Any, energy: float) -> None:
+    bar.set_postfix_str(f"energy {energy:.4g}")
+    bar.update()
+
+
+def _choose(asked: str, given: Path | None, otherwise: str) -> str:
+    if asked != "auto":
+        return asked
+    return "file" if given is not None else otherwise
+
+
+def _given(path: Path | None, name: str) -> Path:
+    if path is None:
+        raise InputError(f"'{name}' is not in the sequence directory, but the config asks for it")
+    return path
+
+
+def _video(sequence: Sequence, wanted_by: str) -> Video:
+    if sequence.video is None:
+        raise InputError(f"'{sequence.folder}' holds no video, which {wanted_by} needs")
+    return sequence.video
+
+
+def _turning(
+    video: Video,
+    observations: Observations,
+    intrinsics: Float[Tensor, "4"],
+    config: Config,
+    progress: bool,
+) -> CameraTrack:
+    """The camera's rotation alone: what is left where its path could not be had."""
+    module = backend("slam", "rotation")
+    options = backend_options(module.Options, "rotation", config)
+    return module.track_camera(video, observations, intrinsics, options, progress=progress)
+
+
+def _inputs(sequence: Sequence, given: Path | None, *made: Path) -> list[Path]:
+    """The files a step reads: the given file where there is one, the pixels otherwise."""
+    if given is not None:
+        return [given, *made]
+    return [*([sequence.video.path] if sequence.video is not None else []), *made]
+
+
+def _body_file(config: Config) -> list[Path]:
+    return [] if config.body.model == "default" else [Path(config.body.model)]
+
+
+def _intrinsics(
+    sequence: Sequence, observations: Observations
+) -> tuple[Float[Tensor, "4"], tuple[str, ...]]:
+    """Focal lengths and principal point, px, and the sentence to report if they were guessed."""
+    given: Any = sequence.settings.intrinsics
+    if given is not None:
+        return torch.tensor(given, dtype=torch.float64), ()
+    guessed = default_intrinsics(observations.image_size)
+    note = f"focal length guessed: {float(guessed[0]):.0f} px, the diagonal of the image"
+    return guessed, (note,)

@@ -28,10 +28,8 @@ EXTRAS = {
 setup(
     name="slamhmr",
     version="0.1.0",
-    description="Everybody's body and path in one metric, gravity-aligned world, from a moving camera",
-    long_description=Path("README.md").read_text(encoding="utf-8")
-    if Path("README.md").exists()
-    else "",
+    description="Everybody's body and path in one metric world, from video of a moving camera",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

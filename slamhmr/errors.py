@@ -2,7 +2,10 @@
 
 
 class SlamhmrError(Exception):
-    """Anything the user can act on; the message is one lower-case line: what, value, allowed, where, what to do."""
+    """Anything the user can act on.
+
+    The message is one lower-case line: what, the value, what is allowed, where, what to do.
+    """
 
     exit_code = 2
 

@@ -51,7 +51,10 @@ def bearings(
 
 
 def default_intrinsics(image_size: tuple[int, int]) -> Float[Tensor, "4"]:
-    """Focal length sqrt(w^2 + h^2) and centred principal point: the guess of WHAM and 4D-Humans, 53 deg diagonal."""
+    """Focal length sqrt(w^2 + h^2), 53 deg along the diagonal, and a centred principal point, px.
+
+    The guess of WHAM and 4D-Humans.
+    """
     width, height = image_size
     focal = (width**2 + height**2) ** 0.5
     return torch.tensor([focal, focal, width / 2, height / 2], dtype=torch.float64)
@@ -98,7 +101,10 @@ def rotation_between(
 
 
 def fill_gaps(values: Float[Tensor, "T D"], known: Bool[Tensor, "T"]) -> Float[Tensor, "T D"]:
-    """Linear interpolation over time where `known` is false; ends are held. At least one frame must be known."""
+    """Linear interpolation over time where `known` is false; ends are held.
+
+    At least one frame must be known.
+    """
     times = torch.arange(len(values), dtype=values.dtype, device=values.device)
     anchors = times[known]
     right = torch.searchsorted(anchors, times).clamp(1, max(len(anchors) - 1, 1))

@@ -5,7 +5,8 @@ from types import ModuleType
 
 from slamhmr.errors import ConfigError
 
-# A backend module holds an `Options` dataclass (its settings, all with defaults) and the function named here.
+# A backend module holds an `Options` dataclass (all its settings, with defaults) and one function:
+# detect: `detect`, slam: `track_camera`, init: `initialise`; the `file` modules read instead.
 DETECTORS: dict[str, str] = {
     "blazepose": "slamhmr.detect.blazepose",
     "file": "slamhmr.detect.file",

@@ -2,9 +2,9 @@
 
 SMPL_JOINTS: tuple[str, ...] = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle",
-    "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head",
-    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
-    "left_hand", "right_hand",
+    "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar",
+    "head", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist",
+    "right_wrist", "left_hand", "right_hand",
 )  # fmt: skip
 SMPL_PARENTS: tuple[int, ...] = (
     -1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21,
@@ -24,8 +24,8 @@ KEYPOINTS: tuple[str, ...] = (
 )  # the 23 canonical names, canonical order
 KEYPOINT_INDEX: dict[str, int] = {name: index for index, name in enumerate(KEYPOINTS)}
 
-# Foreign spellings onto canonical names. OpenPose BODY_25 (Cao et al. 2019), Halpe-26, COCO-WholeBody
-# feet and BlazePose-33 differ only in spelling for the points that exist here.
+# Foreign spellings onto canonical names. OpenPose BODY_25 (Cao et al. 2019), Halpe-26,
+# COCO-WholeBody feet and BlazePose-33 differ only in spelling for the points that exist here.
 KEYPOINT_ALIASES: dict[str, str] = {
     "left_foot_index": "left_big_toe",
     "right_foot_index": "right_big_toe",
@@ -54,7 +54,7 @@ CONTACT_POINTS: tuple[str, ...] = ("left_heel", "left_big_toe", "right_heel", "r
 def canonical_keypoint(name: str) -> str | None:
     """Canonical name of a keypoint of any supported layout; None for a known but unused one.
 
-    Raises KeyError for an unknown name; the caller turns it into an InputError that lists `KEYPOINTS`.
+    Raises KeyError for an unknown name; the caller makes it an InputError that lists `KEYPOINTS`.
     """
     lowered = name.strip().lower().replace(" ", "_").replace("-", "_")
     if lowered in KEYPOINT_INDEX:

@@ -1,7 +1,8 @@
-"""What travels between steps: frozen dataclasses of tensors, in the units and frames of the file contract.
+"""What travels between steps: frozen dataclasses of tensors, in units and frames of the contract.
 
-Axis letters: N people, T frames, K keypoints, J joints, C contacts, B betas. Metres, seconds, radians, pixels;
-float64. `dst_from_src` transforms; cameras OpenCV; world z up once gravity is known.
+Axis letters: N people, T frames, K keypoints, J joints, C contacts, B betas. Metres, seconds,
+radians, pixels; float64. `dst_from_src` transforms; cameras OpenCV; world z up once gravity is
+known.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Video:
-    """Where the pixels are and when each frame was taken; the frames themselves are read by `video.py`."""
+    """Where the pixels are and when each frame was taken; `video.py` reads the frames."""
 
     path: Path  # a video file, or a directory of images
     image_size: tuple[int, int]  # width, height after the rotation metadata is applied
@@ -49,7 +50,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class CameraTrack:
-    """Camera path in an arbitrary world and, unless `scale_known`, an arbitrary scale: `cameras.npz`."""
+    """Camera path in an arbitrary world and, unless `scale_known`, scale: `cameras.npz`."""
 
     world_from_cam: Float[Tensor, "T 4 4"]
     intrinsics: Float[Tensor, "T 4"]  # fx fy cx cy, px
@@ -58,9 +59,7 @@ class CameraTrack:
     moving: bool  # False: the camera does not translate, the scale of its path means nothing
     source: str  # "static", "rotation", "sfm", "file: ..."
     covariance: Float[Tensor, "T 6 6"] | None = None
-    notes: tuple[
-        str, ...
-    ] = ()  # sentences for the report: focal guessed, degraded, frames interpolated
+    notes: tuple[str, ...] = ()  # for the report: focal guessed, degraded, frames interpolated
 
 
 @dataclass(frozen=True)
@@ -72,19 +71,17 @@ class Initial:
     body_pose: Float[Tensor, "N T 21 3"]  # rotation vectors
     betas: Float[Tensor, "N B"]
     valid: Bool[Tensor, "N T"]
-    confidence: Float[Tensor, "N T 22"] | None = (
-        None  # 1 = as sure as the regressor gets, 0 = no information
-    )
-    contacts: Float[Tensor, "N T 4"] | None = (
-        None  # left heel, left toe, right heel, right toe, 0..1
-    )
+    # 1 = as sure as the regressor gets, 0 = no information
+    confidence: Float[Tensor, "N T 22"] | None = None
+    # left heel, left toe, right heel, right toe, 0..1
+    contacts: Float[Tensor, "N T 4"] | None = None
 
 
 @dataclass(frozen=True)
 class SceneState:
-    """Everything the stages solve for: people, scale, floor and cameras in one gravity-aligned world.
+    """Everything the stages solve for, in one gravity-aligned world: people, scale, floor, cameras.
 
-    The world's origin is the first camera's centre until `result` moves it to that camera's ground footprint.
+    The origin is the first camera's centre until `result` moves it to that camera's footprint.
     Camera: X_cam = R_cw (X_world - exp(log_scale) c_t), with c_t the unscaled centre in `cameras`.
     """
 
@@ -98,9 +95,7 @@ class SceneState:
     contacts: Float[Tensor, "N T 4"]
     log_scale: Float[Tensor, ""]  # log of metres per SLAM unit
     ground: Float[Tensor, "4"]  # unit normal n and offset d, n.x + d = 0
-    cameras: (
-        CameraTrack  # gravity-aligned (z up), centre of frame 0 at the origin, still in SLAM units
-    )
+    cameras: CameraTrack  # z up, centre of frame 0 at the origin, still in SLAM units
 
 
 @dataclass(frozen=True)
@@ -118,7 +113,7 @@ class StageReport:
 
 @dataclass(frozen=True)
 class Result:
-    """The deliverable: `result.npz`. SMPL parameters such that the body model with them gives `joints`."""
+    """The deliverable, `result.npz`: SMPL parameters with which the body model gives `joints`."""
 
     person_id: Int[Tensor, "N"]
     valid: Bool[Tensor, "N T"]

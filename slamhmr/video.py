@@ -19,8 +19,8 @@ def open_video(
 ) -> Video:
     """Look at a video file or image folder: size, rate, time of every frame.
 
-    `fps` overrides the rate of the file (needed for image folders, 30 otherwise assumed by the caller);
-    `frames` keeps first..last, both inclusive. Every frame is demuxed, none is decoded except the first.
+    `fps` overrides the rate of the file (image folders have none: 30 unless given); `frames` keeps
+    first..last, both inclusive. Every frame is demuxed, none is decoded except the first.
     Raises InputError if there is no frame, the file cannot be read, or `frames` leaves nothing.
     """
     if not path.exists():

@@ -1,1 +1,1 @@
-"""Block-structured Levenberg-Marquardt; knows residual blocks and manifolds, nothing about people."""
+"""Block-structured Levenberg-Marquardt: residual blocks and manifolds, nothing about people."""

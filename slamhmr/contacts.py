@@ -1,0 +1,95 @@
+"""Which heels and toes stand still on the ground, from how the points move."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+# Likelihoods of a point that stands and of one that swings. Ours; mocap "contacts" slide 0.13-0.15
+# m/s, a swinging foot of a walk moves at 1.5-3 m/s.
+STANDING_SPEED = 0.25  # m/s, Rayleigh scale, noise of a start included
+SWINGING_SPEED = 1.3  # m/s
+STANDING_HEIGHT = 0.05  # m, standard deviation above the ground
+SWINGING_HEIGHT = (0.10, 0.15)  # m, mean and standard deviation
+SPEED_ODDS = 5.0  # most that one frame's speed may say, log odds
+HEIGHT_ODDS = 2.5
+MEAN_STAY = 0.3  # s, mean duration of a contact and of a swing
+SPEED_WINDOW = 0.07  # s, half width of the velocity estimate
+
+
+def contacts_from_kinematics(
+    points_world: Float[Tensor, "N T C 3"],
+    fps: float,
+    ground: Float[Tensor, "4"] | None,
+    valid: Bool[Tensor, "N T"] | None = None,
+) -> Float[Tensor, "N T C"]:
+    """Probability that each point stands on the ground in each frame, 0 where `valid` is false.
+
+    Two states (standing, swinging) per point, observed through speed and height above `ground` (n,
+    d; None: speed only), smoothed over time by the forward-backward recursion. Ours; no learned
+    part.
+    """
+    if valid is None:
+        valid = torch.ones(points_world.shape[:2], dtype=torch.bool)
+    speed, known = point_speed(points_world, fps, valid)
+    odds = _speed_odds(speed) * known[..., None]
+    if ground is not None:
+        height = points_world @ ground[:3] + ground[3]
+        odds = odds + _height_odds(height) * valid[..., None]
+    stay = math.exp(-1 / (MEAN_STAY * fps))
+    return _smooth(odds, stay) * valid[..., None]
+
+
+def point_velocity(
+    points: Float[Tensor, "N T C 3"], fps: float, valid: Bool[Tensor, "N T"]
+) -> tuple[Float[Tensor, "N T C 3"], Bool[Tensor, "N T"]]:
+    """Velocity (m/s), central difference over `SPEED_WINDOW`, and where both ends are valid."""
+    half = max(1, round(SPEED_WINDOW * fps))
+    velocity = torch.zeros_like(points)
+    known = torch.zeros_like(valid)
+    if points.shape[1] > 2 * half:
+        velocity[:, half:-half] = (
+            (points[:, 2 * half :] - points[:, : -2 * half]) * fps / (2 * half)
+        )
+        known[:, half:-half] = valid[:, 2 * half :] & valid[:, : -2 * half] & valid[:, half:-half]
+    return velocity * known[..., None, None], known
+
+
+def point_speed(
+    points: Float[Tensor, "N T C 3"], fps: float, valid: Bool[Tensor, "N T"]
+) -> tuple[Float[Tensor, "N T C"], Bool[Tensor, "N T"]]:
+    """Speed (m/s) of each point and where it is known."""
+    velocity, known = point_velocity(points, fps, valid)
+    return velocity.norm(dim=-1), known
+
+
+def _speed_odds(speed: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
+    sharp = 1 / STANDING_SPEED**2 - 1 / SWINGING_SPEED**2
+    odds = 2 * math.log(SWINGING_SPEED / STANDING_SPEED) - 0.5 * speed**2 * sharp
+    return odds.clamp(-SPEED_ODDS, SPEED_ODDS)
+
+
+def _height_odds(height: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
+    mean, spread = SWINGING_HEIGHT
+    standing = -0.5 * (height / STANDING_HEIGHT) ** 2 - math.log(STANDING_HEIGHT)
+    swinging = -0.5 * ((height - mean) / spread) ** 2 - math.log(spread)
+    return (standing - swinging).clamp(-HEIGHT_ODDS, HEIGHT_ODDS)
+
+
+def _smooth(odds: Float[Tensor, "N T C"], stay: float) -> Float[Tensor, "N T C"]:
+    """Forward-backward posterior of the standing state from per-frame log odds."""
+    forward, backward = torch.zeros_like(odds), torch.zeros_like(odds)
+    frames = odds.shape[1]
+    for frame in range(1, frames):
+        forward[:, frame] = _step(forward[:, frame - 1] + odds[:, frame - 1], stay)
+        late = frames - 1 - frame
+        backward[:, late] = _step(backward[:, late + 1] + odds[:, late + 1], stay)
+    return torch.sigmoid(forward + odds + backward)
+
+
+def _step(odds: Tensor, stay: float) -> Tensor:
+    """Log odds one frame further on, when a state is kept with probability `stay`."""
+    share = torch.sigmoid(odds)
+    kept = share * stay + (1 - share) * (1 - stay)
+    return torch.logit(kept)

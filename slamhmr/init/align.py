@@ -1,0 +1,242 @@
+"""People and cameras in one metric world, in closed form: gravity, scale, floor, contacts."""
+
+import math
+from dataclasses import replace
+
+import roma
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from slamhmr.body import BodyModel, forward_points
+from slamhmr.contacts import contacts_from_kinematics, point_velocity
+from slamhmr.errors import InputError
+from slamhmr.geometry import rigid, rotation_between
+from slamhmr.skeleton import CONTACT_POINTS
+from slamhmr.types import CameraTrack, Initial, Observations, SceneState
+
+UP_SIGMA = (
+    0.17  # rad (10 deg), lean of a standing or walking person beyond which a frame counts less
+)
+LEVEL_SIGMA = 0.10  # rad, roll of a hand-held camera, as a mild second opinion on gravity
+ACROSS_SIGMA = 0.2  # m/s, velocity of a standing foot across the line of sight
+ALONG_SIGMA = 0.6  # m/s, along it: depth is what one camera knows worst
+PERSON_SPEED = 2.0  # m/s, scale of how fast people move, a weak regulariser of the scale
+PERSON_WEIGHT = 0.03
+SCALE_SPEEDS = (0.01, 20.0)  # m/s, median speed of the camera at the ends of the searched scales
+LOWEST_SIGMA = 0.04  # m, a foot this much higher than the other is probably swinging
+
+
+def align(
+    initial: Initial, observations: Observations, cameras: CameraTrack, body: BodyModel
+) -> SceneState:
+    """Gravity, metres per SLAM unit and floor height from people alone; no iteration over poses.
+
+    The world's origin is the first camera's centre, z is up and the first camera looks along +y. A
+    camera that does not translate, or whose scale is known, keeps log_scale 0. Raises InputError
+    when nobody is valid anywhere.
+    """
+    if not bool(initial.valid.any()):
+        raise InputError("no person is valid in any frame of the start (initial.npz)")
+    observed = _observed(initial, observations)
+    levelled = level_cameras(initial, observed, cameras, body)
+    turn = levelled.world_from_cam[:, :3, :3]
+    points, names = _camera_points(initial, body)
+    feet = [names.index(name) for name in CONTACT_POINTS]
+    swung = torch.einsum("tij,ntpj->ntpi", turn, points)
+    centres = levelled.world_from_cam[:, :3, 3]
+    scale = 1.0
+    if cameras.moving and not cameras.scale_known:
+        scale = camera_scale(swung[:, :, feet], swung[:, :, 0], centres, observed, observations.fps)
+    world = swung + scale * centres[None, :, None]
+    contacts, ground = _contacts_and_floor(world[:, :, feet], observed, observations.fps)
+    if initial.contacts is not None:
+        contacts = initial.contacts
+    root = turn @ initial.cam_from_root[..., :3, :3]
+    return SceneState(
+        person_id=initial.person_id,
+        valid=initial.valid,
+        observed=observed,
+        root_orient=roma.rotmat_to_rotvec(root),
+        pelvis=world[:, :, 0],
+        body_pose=initial.body_pose,
+        betas=initial.betas,
+        contacts=contacts * initial.valid[..., None],
+        log_scale=torch.tensor(math.log(scale), dtype=torch.float64),
+        ground=ground,
+        cameras=levelled,
+    )
+
+
+def level_cameras(
+    initial: Initial, observed: Bool[Tensor, "N T"], cameras: CameraTrack, body: BodyModel
+) -> CameraTrack:
+    """Cameras with z up and the first centre at the origin, still in SLAM units."""
+    turn = cameras.world_from_cam[:, :3, :3]
+    up = gravity_up(initial, observed, turn, body)
+    vertical = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    levelled = rotation_between(up, vertical)
+    ahead = levelled @ turn[0, :, 2]
+    if float(ahead[:2].norm()) < 0.05:  # looks straight down or up: its own up is the way ahead
+        ahead = -levelled @ turn[0, :, 1]
+    yaw = math.pi / 2 - math.atan2(float(ahead[1]), float(ahead[0]))
+    levelled = roma.rotvec_to_rotmat(vertical * yaw) @ levelled
+    centres = cameras.world_from_cam[:, :3, 3]
+    moved = rigid(levelled @ turn, (centres - centres[0]) @ levelled.T)
+    covariance = cameras.covariance
+    if covariance is not None:
+        spin = torch.kron(torch.eye(2, dtype=levelled.dtype), levelled)
+        covariance = spin @ covariance @ spin.T
+    return replace(cameras, world_from_cam=moved, covariance=covariance)
+
+
+def gravity_up(
+    initial: Initial,
+    observed: Bool[Tensor, "N T"],
+    world_from_cam: Float[Tensor, "T 3 3"],
+    body: BodyModel,
+) -> Float[Tensor, "3"]:
+    """Direction of up in the SLAM world: robust mean of the trunks and legs of people who stand.
+
+    A frame's vote is the direction from the ankles to the neck, weighted by how stretched the legs
+    and trunk are (bent and sitting people do not vote) and re-weighted by its agreement (Cauchy).
+    Cameras vote for their own roll.
+    """
+    points, names = _camera_points(initial, body)
+    turned = torch.einsum("tij,ntpj->ntpi", world_from_cam, points)
+    ankles = turned[:, :, [names.index("left_ankle"), names.index("right_ankle")]]
+    neck, pelvis = turned[:, :, names.index("neck")], turned[:, :, 0]
+    trunk, legs = neck - pelvis, pelvis[:, :, None] - ankles
+    reach = legs.norm(dim=-1)
+    longest = reach[observed].max().clamp_min(1e-6)
+    straight = (reach.amax(dim=-1) / longest).clamp(0, 1)
+    upright = torch.nn.functional.cosine_similarity(trunk, legs.mean(dim=2), dim=-1).clamp_min(0)
+    vote = torch.sigmoid((straight - 0.85) / 0.03) * upright**4 * observed + 1e-4 * observed
+    axes = torch.nn.functional.normalize(neck - ankles.mean(dim=2), dim=-1)
+    level = -world_from_cam[:, :, 1]
+    return _robust_direction(axes[observed], vote[observed], level, world_from_cam[:, :, 0])
+
+
+def _robust_direction(
+    axes: Float[Tensor, "V 3"],
+    vote: Float[Tensor, "V"],
+    level: Float[Tensor, "T 3"],
+    right: Float[Tensor, "T 3"],
+) -> Float[Tensor, "3"]:
+    """Weighted Cauchy mean of the votes, with the cameras' x axes mildly asked to be level."""
+    up = torch.nn.functional.normalize((vote[:, None] * axes).sum(dim=0), dim=0)
+    if float(up.norm()) < 0.5:
+        up = torch.nn.functional.normalize(level.mean(dim=0), dim=0)
+    roll = (right[:, :, None] * right[:, None]).mean(dim=0) / LEVEL_SIGMA**2
+    for _ in range(30):
+        angle = torch.arccos((axes @ up).clamp(-1, 1))
+        weight = vote / (1 + (angle / UP_SIGMA) ** 2)
+        weight = weight / weight.sum() / UP_SIGMA**2 * 10  # ten independent votes are worth a clip
+        # minimise sum w |u - a|^2 + u' roll u over u: a linear system, then back to the sphere
+        matrix = weight.sum() * torch.eye(3, dtype=up.dtype) + roll
+        target = (weight[:, None] * axes).sum(dim=0)
+        up = torch.nn.functional.normalize(torch.linalg.solve(matrix, target), dim=0)
+    return up
+
+
+def camera_scale(
+    feet: Float[Tensor, "N T 4 3"],
+    pelvis: Float[Tensor, "N T 3"],
+    centres: Float[Tensor, "T 3"],
+    observed: Bool[Tensor, "N T"],
+    fps: float,
+) -> float:
+    """Metres per SLAM unit: a standing foot does not move, s dc/dt + d(R x)/dt = 0.
+
+    `feet` and `pelvis` are relative to the camera, in the levelled axes, metres. Robust
+    (Geman-McClure) 1-D problem over lower feet, searched on a logarithmic grid, then re-weighted
+    least squares. A weak preference for people who move slowly decides where no foot does.
+    """
+    velocity, known = point_velocity(feet, fps, observed)
+    camera, _ = point_velocity(centres[None, :, None], fps, torch.ones_like(observed[:1]))
+    camera = camera[0, :, 0]
+    body_velocity, _ = point_velocity(pelvis[:, :, None], fps, observed)
+    root_metric = _whitening(feet)
+    weight = _lower_foot(feet) * known[..., None]
+    across = (root_metric @ velocity[..., None])[..., 0][weight > 0.05]
+    frames = (weight > 0.05).nonzero()[:, 1]
+    moved = (root_metric[weight > 0.05] @ camera[frames][..., None])[..., 0]
+    weight = weight[weight > 0.05]
+    person, person_camera = body_velocity[:, :, 0][known], camera[known.nonzero()[:, 1]]
+    speed = camera.norm(dim=-1)
+    typical = float(speed[speed > 0].median()) if bool((speed > 0).any()) else 0.0
+    if len(weight) < 10 or typical <= 0:
+        raise InputError(
+            "the scale of the camera path cannot be found: the camera stands or people are seen in "
+            "too few frames; set scale_known or moving = false in cameras.npz"
+        )
+
+    def cost(scale: float) -> float:
+        squared = ((across + scale * moved) ** 2).sum(dim=-1)
+        walking = ((person + scale * person_camera) ** 2).sum(dim=-1) / PERSON_SPEED**2
+        return float(
+            (weight * squared / (1 + squared)).sum() + PERSON_WEIGHT * torch.log1p(walking).sum()
+        )
+
+    low, high = (math.log(limit / typical) for limit in SCALE_SPEEDS)
+    grid = torch.linspace(low, high, 300, dtype=torch.float64).exp().tolist()
+    scale = min(grid, key=cost)
+    for _ in range(20):
+        squared = ((across + scale * moved) ** 2).sum(dim=-1)
+        irls = weight / (1 + squared) ** 2
+        top = (irls * (across * moved).sum(dim=-1)).sum()
+        scale = max(float(-top / (irls * (moved**2).sum(dim=-1)).sum().clamp_min(1e-12)), grid[0])
+    return scale
+
+
+def _whitening(points: Float[Tensor, "N T C 3"]) -> Float[Tensor, "N T C 3 3"]:
+    """Inverse square root of the velocity covariance: loose along the line of sight."""
+    ray = torch.nn.functional.normalize(points, dim=-1)
+    outer = ray[..., :, None] * ray[..., None, :]
+    return (torch.eye(3, dtype=points.dtype) - outer) / ACROSS_SIGMA + outer / ALONG_SIGMA
+
+
+def _lower_foot(feet: Float[Tensor, "N T 4 3"]) -> Float[Tensor, "N T 4"]:
+    """Chance that a point is on the ground, from heights above the lowest of the four."""
+    height = feet[..., 2]
+    above = height - height.amin(dim=-1, keepdim=True)
+    return torch.exp(-0.5 * (above / LOWEST_SIGMA) ** 2)
+
+
+def _contacts_and_floor(
+    feet: Float[Tensor, "N T 4 3"], observed: Bool[Tensor, "N T"], fps: float
+) -> tuple[Float[Tensor, "N T 4"], Float[Tensor, "4"]]:
+    """Contacts and a horizontal floor, each from the other, starting from speed alone."""
+    ground: Float[Tensor, "4"] | None = None
+    for _ in range(3):
+        contacts = contacts_from_kinematics(feet, fps, ground, observed)
+        weight = contacts * _lower_foot(feet) + 1e-4 * observed[..., None]
+        height = _weighted_median(feet[..., 2][observed].flatten(), weight[observed].flatten())
+        ground = torch.tensor([0.0, 0.0, 1.0, -height], dtype=torch.float64)
+    assert ground is not None
+    return contacts, ground
+
+
+def _weighted_median(values: Float[Tensor, "V"], weight: Float[Tensor, "V"]) -> float:
+    order = values.argsort()
+    share = weight[order].cumsum(dim=0)
+    return float(values[order][int(torch.searchsorted(share, share[-1] / 2))])
+
+
+def _camera_points(initial: Initial, body: BodyModel) -> tuple[Float[Tensor, "N T P 3"], list[str]]:
+    points, _ = forward_points(
+        body,
+        initial.betas,
+        initial.cam_from_root[..., :3, :3],
+        initial.cam_from_root[..., :3, 3],
+        roma.rotvec_to_rotmat(initial.body_pose),
+    )
+    return points, list(body.point_names)
+
+
+def _observed(initial: Initial, observations: Observations) -> Bool[Tensor, "N T"]:
+    """Valid, seen, and with a start that rests on evidence."""
+    observed = initial.valid & observations.seen
+    if initial.confidence is not None:
+        observed = observed & (initial.confidence > 0).any(dim=-1)
+    return observed if bool(observed.any()) else initial.valid

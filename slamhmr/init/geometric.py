@@ -1,0 +1,315 @@
+"""Start of every person from 2D keypoints: look-up, path through the readings, smooth fit."""
+
+import logging
+from dataclasses import dataclass
+
+import roma
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from slamhmr.body import BodyModel
+from slamhmr.errors import InputError
+from slamhmr.geometry import bearings as to_bearings
+from slamhmr.geometry import fill_gaps, rigid
+from slamhmr.init.fit import Evidence, FitWeights, Mixture, fit_frames, fit_sequence
+from slamhmr.init.kinematics import Pose, Rig, body_pose, build_rig, forward
+from slamhmr.init.library import ViewLibrary, build_views, everyday_poses
+from slamhmr.init.lookup import look_up
+from slamhmr.init.path import PathWeights, best_path
+from slamhmr.types import CameraTrack, Initial, Observations
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of the geometric initialiser."""
+
+    candidates: int = 8  # 3D readings kept per key frame
+    candidate_iterations: int = 6
+    key_rate: float = 15.0  # key frames per second that are looked up
+    yaws: int = 24
+    pitches_deg: tuple[float, ...] = (-15.0, 5.0, 25.0, 45.0)
+    min_points: int = 6  # keypoints that make a frame usable
+    min_confidence: float = 0.2  # keypoints below are not used
+    point_sigma: float = 0.03  # m, keypoint against body model
+    iterations: int = 12
+    final_iterations: int = 4
+
+
+@dataclass(frozen=True)
+class _Person:
+    """Evidence of one person in usable frames."""
+
+    frames: Int[Tensor, "F"]
+    bearings: Float[Tensor, "F K 2"]
+    weight: Float[Tensor, "F K"]
+    world_from_cam: Float[Tensor, "F 3 3"]
+    seconds: Float[Tensor, "F"]
+
+
+def initialise(
+    observations: Observations, cameras: CameraTrack, body: BodyModel, options: Options
+) -> Initial:
+    """Camera-space start of every person, with the mean shape.
+
+    Monocular size is unobservable here, so betas are 0. Frames without enough keypoints inside a
+    person's span are interpolated and get confidence 0. Raises InputError when a person has no
+    usable frame or the frame counts of observations and cameras differ.
+    """
+    frame_count = observations.keypoints.shape[1]
+    if len(cameras.world_from_cam) != frame_count:
+        raise InputError(
+            f"observations have {frame_count} frames, cameras {len(cameras.world_from_cam)}; "
+            "both must come from the same frames (cameras.npz)"
+        )
+    betas = torch.zeros(body.shapedirs.shape[-1], dtype=torch.float64)
+    mean_rotations, mixture = pose_mixture()
+    rig = build_rig(body, betas, observations.keypoint_names, mean_rotations)
+    library = build_views(rig, everyday_poses(), options.yaws, options.pitches_deg)
+    parts = [
+        _lift_person(observations, cameras, index, rig, mixture, library, options)
+        for index in range(len(observations.person_id))
+    ]
+    return Initial(
+        person_id=observations.person_id,
+        cam_from_root=torch.stack([rigid(part[0].root, part[0].pelvis) for part in parts]),
+        body_pose=torch.stack([body_pose(rig, part[0]) for part in parts]),
+        betas=betas.expand(len(parts), -1).clone(),
+        valid=torch.stack([part[1] for part in parts]),
+        confidence=torch.stack([part[2] for part in parts]),
+        contacts=None,
+    )
+
+
+def pose_mixture() -> tuple[Float[Tensor, "21 3 3"], Mixture]:
+    """Interim."""
+    means = everyday_poses().reshape(-1, 63)
+    std = torch.full((21, 3), 0.15, dtype=torch.float64)
+    std[[0, 1, 15, 16]] = torch.tensor([0.35, 0.2, 0.25], dtype=torch.float64)
+    std[[3, 4]] = torch.tensor([0.4, 0.08, 0.08], dtype=torch.float64)
+    std[[17, 18]] = torch.tensor([0.15, 0.5, 0.2], dtype=torch.float64)
+    std[[15, 16]] = 0.4
+    precision = torch.diag_embed(1 / std.reshape(63) ** 2).expand(len(means), 63, 63)
+    mixture = Mixture(means, precision, torch.zeros(len(means), dtype=torch.float64))
+    return torch.eye(3, dtype=torch.float64).expand(21, 3, 3), mixture
+
+
+def _lift_person(
+    observations: Observations,
+    cameras: CameraTrack,
+    index: int,
+    rig: Rig,
+    mixture: Mixture,
+    library: ViewLibrary,
+    options: Options,
+) -> tuple[Pose, Bool[Tensor, "T"], Float[Tensor, "T 22"]]:
+    person = _gather(observations, cameras, index, options)
+    stride = max(1, round(observations.fps / options.key_rate))
+    keys = torch.arange(0, len(person.frames), stride)
+    keys = torch.unique(torch.cat([keys, torch.tensor([len(person.frames) - 1])]))
+    pose, sigma, doubt = _choose_readings(rig, person, keys, mixture, library, options)
+    up = _upright_axis(person.world_from_cam[keys] @ pose.root)
+    up_cam = (person.world_from_cam.transpose(-1, -2) @ up[:, None])[..., 0]
+    depth_scale = fill_gaps(_spread(sigma[:, None], keys, len(person.frames)), _known(keys, person))
+    evidence = Evidence(
+        person.bearings, person.weight, depth_scale.expand_as(person.weight), up_cam
+    )
+    weights = FitWeights(prior=0.5, turn_sigma=0.12, depth_sigma=0.02)
+    pose = fit_sequence(
+        rig,
+        evidence[keys],
+        mixture,
+        weights,
+        pose,
+        world_from_cam=person.world_from_cam[keys],
+        linked=_linked(person.frames[keys]),
+        iterations=options.iterations,
+    )
+    if stride > 1:
+        pose = _interpolate(pose, keys, len(person.frames), person.world_from_cam)
+        weights = FitWeights(prior=0.5, turn_sigma=0.04, depth_sigma=0.01)
+        pose = fit_sequence(
+            rig,
+            evidence,
+            mixture,
+            weights,
+            pose,
+            world_from_cam=person.world_from_cam,
+            linked=_linked(person.frames),
+            iterations=options.final_iterations,
+        )
+    return _whole_clip(pose, person, cameras, doubt, keys, rig)
+
+
+def _gather(
+    observations: Observations, cameras: CameraTrack, index: int, options: Options
+) -> _Person:
+    """Usable frames of one person: enough points, gross jumps of single points taken out."""
+    confidence = observations.confidence[index]
+    weight = torch.where(confidence >= options.min_confidence, confidence, 0.0)
+    weight = weight * _steady(observations.keypoints[index], weight)
+    usable = (weight > 0).sum(dim=-1) >= options.min_points
+    if not bool(usable.any()):
+        raise InputError(
+            f"person {int(observations.person_id[index])} has no frame with {options.min_points} "
+            f"or more keypoints of confidence >= {options.min_confidence} (observations.npz); "
+            "leave the person out"
+        )
+    frames = torch.nonzero(usable)[:, 0]
+    rays = to_bearings(observations.keypoints[index], cameras.intrinsics)[..., :2]
+    return _Person(
+        frames,
+        rays[frames],
+        weight[frames],
+        cameras.world_from_cam[frames, :3, :3],
+        observations.timestamps[frames],
+    )
+
+
+def _steady(keypoints: Float[Tensor, "T K 2"], weight: Float[Tensor, "T K"]) -> Tensor:
+    """1 where a point lies near its median over neighbouring frames, to 0 for gross jumps."""
+    frames = len(keypoints)
+    if frames < 5:
+        return torch.ones_like(weight)
+    known = weight > 0
+    holed = torch.where(known[..., None], keypoints, torch.nan)
+    padded = torch.cat([holed[:1]] * 2 + [holed] + [holed[-1:]] * 2)
+    windows = torch.stack([padded[shift : shift + frames] for shift in range(5)])
+    median = windows.nanmedian(dim=0).values
+    low = torch.where(known[..., None], keypoints, torch.inf).amin(dim=1)
+    high = torch.where(known[..., None], keypoints, -torch.inf).amax(dim=1)
+    size = (high - low).amax(dim=-1).clamp_min(1.0)[:, None]
+    jump = (keypoints - median).norm(dim=-1) / size
+    return torch.where(known, 1 / (1 + (jump / 0.12) ** 4), 0.0).nan_to_num(0.0)
+
+
+def _choose_readings(
+    rig: Rig,
+    person: _Person,
+    keys: Int[Tensor, "G"],
+    mixture: Mixture,
+    library: ViewLibrary,
+    options: Options,
+) -> tuple[Pose, Float[Tensor, "G"], Float[Tensor, "G 22"]]:
+    """Best path through fitted candidates; `point_sigma` in the picture; joint doubt, m."""
+    count = options.candidates
+    found = look_up(library, person.bearings[keys], person.weight[keys], count)
+    depth = found.pose.pelvis[:, 2].reshape(-1, count).median(dim=1).values
+    sigma = options.point_sigma / depth
+    rows = keys.repeat_interleave(count)
+    evidence = Evidence(
+        person.bearings[rows],
+        person.weight[rows],
+        sigma.repeat_interleave(count)[:, None].expand(-1, person.weight.shape[1]),
+        torch.zeros(len(rows), 3, dtype=torch.float64),
+    )
+    single = torch.float32  # half the time; these fits are only compared and refined
+    pose, energy = fit_frames(
+        rig.to(single),
+        evidence.to(single),
+        mixture.to(single),
+        FitWeights(),
+        found.pose.to(single),
+        options.candidate_iterations,
+    )
+    pose, energy = pose.to(torch.float64), energy.double()
+    _, joints, _ = forward(rig, pose)
+    relative = (joints - joints[:, :1]) @ person.world_from_cam[rows].transpose(-1, -2)
+    relative = relative.reshape(len(keys), count, -1, 3)
+    chosen, marginal = best_path(
+        energy.reshape(-1, count),
+        relative,
+        pose.pelvis[:, 2].reshape(-1, count).clamp_min(0.1),
+        person.seconds[keys],
+        PathWeights(),
+    )
+    picked = torch.arange(len(keys)) * count + chosen
+    share = torch.softmax(-marginal, dim=1)
+    ahead = (relative - relative[torch.arange(len(keys)), chosen][:, None]).norm(dim=-1)
+    return pose[picked], sigma, (share[..., None] * ahead).sum(dim=1)
+
+
+def _upright_axis(world_from_root: Float[Tensor, "F 3 3"]) -> Float[Tensor, "3"]:
+    """Robust mean of the body's up axis over frames (re-weighted, Cauchy 15 degrees)."""
+    axes = world_from_root[..., 1]
+    mean = torch.nn.functional.normalize(axes.median(dim=0).values, dim=0)
+    for _ in range(20):
+        angle = torch.arccos((axes @ mean).clamp(-1, 1))
+        mean = torch.nn.functional.normalize(
+            (axes / (1 + (angle / 0.26) ** 2)[:, None]).sum(dim=0), dim=0
+        )
+    return mean
+
+
+def _linked(frames: Int[Tensor, "F"]) -> Float[Tensor, "S"]:
+    """1 where three frames in a row are evenly spaced and near."""
+    gap = frames[1:] - frames[:-1]
+    step = gap.min() if len(gap) > 0 else 1
+    return ((gap[1:] == step) & (gap[:-1] == step)).double()
+
+
+def _known(keys: Int[Tensor, "G"], person: _Person) -> Bool[Tensor, "F"]:
+    known = torch.zeros(len(person.frames), dtype=torch.bool)
+    known[keys] = True
+    return known
+
+
+def _spread(values: Float[Tensor, "G D"], keys: Int[Tensor, "G"], length: int) -> Tensor:
+    out = torch.zeros(length, values.shape[-1], dtype=values.dtype)
+    out[keys] = values
+    return out
+
+
+def _interpolate(
+    pose: Pose, keys: Int[Tensor, "G"], length: int, world_from_cam: Float[Tensor, "L 3 3"]
+) -> Pose:
+    """Poses at 0..length-1 from those at `keys`: slerp and linear, in unturned axes."""
+    times = torch.arange(length, dtype=torch.float64)
+    anchors = keys.double()
+    right = (
+        torch.searchsorted(anchors, times).clamp(1, max(len(keys) - 1, 1)).clamp_max(len(keys) - 1)
+    )
+    left = (right - 1).clamp_min(0)
+    share = ((times - anchors[left]) / (anchors[right] - anchors[left]).clamp_min(1)).clamp(0, 1)
+    back = world_from_cam.transpose(-1, -2)
+    turned = world_from_cam[keys]
+    root = back @ _slerp((turned @ pose.root)[left], (turned @ pose.root)[right], share)
+    pelvis = (turned @ pose.pelvis[..., None])[..., 0]
+    pelvis = torch.lerp(pelvis[left], pelvis[right], share[:, None])
+    local = roma.rotvec_to_rotmat(pose.rotations.reshape(-1, 21, 3))
+    between = _slerp(local[left], local[right], share[:, None])
+    rotations = roma.rotmat_to_rotvec(between).flatten(1)
+    same = (share == 0) | (share == 1)
+    nearest = torch.where(share < 0.5, left, right)
+    rotations = torch.where(same[:, None], pose.rotations[nearest], rotations)
+    return Pose(root, (back @ pelvis[..., None])[..., 0], rotations)
+
+
+def _slerp(
+    first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*batch 3 3"], share: Tensor
+) -> Float[Tensor, "*batch 3 3"]:
+    turn = roma.rotmat_to_rotvec(first.transpose(-1, -2) @ second)
+    return first @ roma.rotvec_to_rotmat(share[..., None] * turn)
+
+
+def _whole_clip(
+    pose: Pose,
+    person: _Person,
+    cameras: CameraTrack,
+    doubt: Float[Tensor, "G 22"],
+    keys: Int[Tensor, "G"],
+    rig: Rig,
+) -> tuple[Pose, Bool[Tensor, "T"], Float[Tensor, "T 22"]]:
+    """Fill the gaps, hold the ends, and turn keypoint weight and doubt into confidence."""
+    length = len(cameras.world_from_cam)
+    whole = _interpolate(pose, person.frames, length, cameras.world_from_cam[:, :3, :3])
+    valid = torch.zeros(length, dtype=torch.bool)
+    valid[int(person.frames[0]) : int(person.frames[-1]) + 1] = True
+    spread = fill_gaps(_spread(doubt, keys, len(person.frames)), _known(keys, person))
+    support = person.weight @ rig.moves.double()
+    sure = (support / (1 + support)) / (1 + (spread / 0.15) ** 2)
+    confidence = torch.zeros(length, 22, dtype=torch.float64)
+    confidence[person.frames] = sure
+    return whole, valid, confidence

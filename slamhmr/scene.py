@@ -1,10 +1,10 @@
 """Features of a scene state and their derivatives: what terms are functions of.
 
-Per person and frame the unknowns are the pelvis joint (3, metres), and body-frame increments of the root
-rotation (3) and of the 21 joint rotations (63). Shared: log scale, ground (two tilts, offset), betas.
-Scale is camera-anchored: X = Y + s c_t, where Y is the position seen from the camera's centre, and the
-retraction keeps Y when s moves; so image points do not depend on the scale at all, and world points have
-the derivative s c_t with respect to log s.
+Per person and frame the unknowns are the pelvis joint (3, metres), and body-frame increments of
+the root rotation (3) and of the 21 joint rotations (63). Shared: log scale, ground (two tilts,
+offset), betas. Scale is camera-anchored: X = Y + s c_t, where Y is the position seen from the
+camera's centre, and the retraction keeps Y when s moves; so image points do not depend on the
+scale at all, and world points have the derivative s c_t with respect to log s.
 """
 
 from dataclasses import dataclass, replace
@@ -205,7 +205,8 @@ class PersonFeatures:
     def explicit_border(self, derivative: Float[Tensor, "S T E R 3"]) -> Float[Tensor, "T E R g"]:
         """Border derivative of a residual on *world* points: fills the column of log scale.
 
-        d r_t / d log s = sum_i D_i s c_(t+i); the other columns are left at zero for the term to fill.
+        d r_t / d log s = sum_i D_i s c_(t+i); the other columns are left at zero for the term to
+        fill.
         """
         stencil, frames, elements, rows, _ = derivative.shape
         border = derivative.new_zeros(frames, elements, rows, self.layout.chain_width)
@@ -221,8 +222,8 @@ class PersonFeatures:
     ) -> Float[Tensor, "T E R"]:
         """Residual divided by the body's relative size; its derivative goes into `border` in place.
 
-        Zero-mean motion terms in metres reward a smaller world (scale 21-46 % short, solver_probe 4.2).
-        The caller divides its own derivatives by `points.size(betas)` too.
+        Zero-mean motion terms in metres reward a smaller world (scale 21-46 % short, solver_probe
+        4.2). The caller divides its own derivatives by `points.size(betas)` too.
         """
         size = self.points.size(self.betas)
         scaled = value / size
@@ -305,7 +306,7 @@ def person_features(
 
 
 def retract(scene: Scene, step: Step, layout: BorderLayout, evidence: list[Evidence]) -> Scene:
-    """Move the scene: rotations in their body frames, people riding with their cameras when scale moves."""
+    """Move the scene: rotations in their body frames, people riding with their cameras."""
     increment = step.border.new_zeros(())
     if layout.scale is not None:
         increment = step.border[layout.scale]
@@ -339,6 +340,6 @@ def ground_axes(ground: Float[Tensor, "4"]) -> Float[Tensor, "2 3"]:
 
 
 def tilt_ground(ground: Float[Tensor, "4"], increment: Float[Tensor, "3"]) -> Float[Tensor, "4"]:
-    """Plane n.x + d = 0 with its normal tilted by two small angles and its offset moved (metres)."""
+    """Plane n.x + d = 0, its normal tilted by two small angles and its offset moved (m)."""
     normal = ground[:3] + increment[:2] @ ground_axes(ground)
     return torch.cat([normal / normal.norm(), ground[3:] + increment[2:]])

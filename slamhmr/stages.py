@@ -3,21 +3,19 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import roma
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel
 from slamhmr.errors import ConfigError
+from slamhmr.evidence import gather_evidence, scene_of, state_of
 from slamhmr.scene import (
     BorderLayout,
     Evidence,
     Free,
-    Person,
     PointSet,
     Scene,
     person_features,
@@ -26,7 +24,7 @@ from slamhmr.scene import (
 )
 from slamhmr.solve.levenberg import Schedule, Summary, minimise
 from slamhmr.solve.problem import BorderResidual, Chain, Linearisation, Residual, Step
-from slamhmr.terms import TERMS, BorderContext, term_settings
+from slamhmr.terms import TERMS, BorderContext, Term, term_settings
 from slamhmr.types import Initial, Observations, SceneState, StageReport
 
 log = logging.getLogger(__name__)
@@ -69,9 +67,9 @@ class SceneProblem:
         for index, known in enumerate(self.evidence):
             features = person_features(self.points, known, self.layout, state, index)
             residuals: list[Residual] = [
-                TERMS[name].function(features, chosen, derivatives)  # type: ignore[call-arg, arg-type, misc]
-                for name, chosen in self.settings.items()
-                if not TERMS[name].on_border
+                term.person(features, chosen, derivatives)
+                for term, chosen in self._terms()
+                if term.person is not None
             ]
             chains.append(
                 Chain(
@@ -97,10 +95,13 @@ class SceneProblem:
         )
         return [
             residual
-            for name, chosen in self.settings.items()
-            if TERMS[name].on_border
-            for residual in TERMS[name].function(context, chosen)  # type: ignore[call-arg, arg-type, union-attr]
+            for term, chosen in self._terms()
+            if term.border is not None
+            for residual in term.border(context, chosen)
         ]
+
+    def _terms(self) -> list[tuple[Term, Any]]:
+        return [(TERMS[name], chosen) for name, chosen in self.settings.items()]
 
     def retract(self, state: Scene, step: Step) -> Scene:
         """The state moved by a step."""
@@ -147,8 +148,8 @@ def run_stage(
 ) -> tuple[SceneState, StageReport]:
     """Solve one stage from `state`; each round of annealing begins where the last one ended.
 
-    `height_m` is NaN where no stature is known; `cuts` are first frames of new takes, across which no
-    term reaches. Raises ConfigError for a stage that cannot be run.
+    `height_m` is NaN where no stature is known; `cuts` are first frames of new takes, across
+    which no term reaches. Raises ConfigError for a stage that cannot be run.
     """
     check_stage(name, stage)
     began = time.perf_counter()
@@ -187,116 +188,3 @@ def run_stage(
         time.perf_counter() - began,
     )
     return state_of(scene, state), report
-
-
-def spans(state: SceneState) -> list[tuple[int, int]]:
-    """First and last-plus-one frame of every person's span."""
-    found = []
-    for valid in state.valid:
-        frames = torch.nonzero(valid)[:, 0]
-        found.append((int(frames[0]), int(frames[-1]) + 1))
-    return found
-
-
-def scene_of(state: SceneState) -> Scene:
-    """The solver's unknowns of a state, each person over its own span."""
-    people = []
-    for index, (start, stop) in enumerate(spans(state)):
-        vectors = torch.cat([state.root_orient[index, :, None], state.body_pose[index]], dim=1)
-        rotations = roma.rotvec_to_rotmat(vectors[start:stop])
-        people.append(Person(rotations, state.pelvis[index, start:stop], state.betas[index]))
-    return Scene(tuple(people), state.log_scale, state.ground)
-
-
-def state_of(scene: Scene, before: SceneState) -> SceneState:
-    """`before` with the solved unknowns in place; frames outside a span hold its nearest frame."""
-    root, pelvis, pose = [], [], []
-    frames = before.valid.shape[1]
-    for person, (start, stop) in zip(scene.people, spans(before), strict=True):
-        vectors = roma.rotmat_to_rotvec(person.rotations)
-        held = torch.arange(frames).clamp(start, stop - 1) - start
-        root.append(vectors[held, 0])
-        pose.append(vectors[held, 1:])
-        pelvis.append(person.pelvis[held])
-    return replace(
-        before,
-        root_orient=torch.stack(root),
-        pelvis=torch.stack(pelvis),
-        body_pose=torch.stack(pose),
-        betas=torch.stack([person.betas for person in scene.people]),
-        log_scale=scene.log_scale,
-        ground=scene.ground,
-    )
-
-
-def gather_evidence(
-    state: SceneState,
-    observations: Observations,
-    initial: Initial,
-    points: PointSet,
-    height_m: Float[Tensor, "N"],
-    cuts: tuple[int, ...],
-) -> list[Evidence]:
-    """The constants of the solve for every person, over its span."""
-    cameras = state.cameras
-    keypoint_points = torch.tensor([points.names.index(n) for n in observations.keypoint_names])
-    linked = torch.ones(state.valid.shape[1], dtype=torch.bool)
-    linked[-1] = False
-    for cut in cuts:
-        linked[cut - 1] = False
-    sizes = apparent_size(observations)
-    gathered = []
-    for index, (start, stop) in enumerate(spans(state)):
-        span = slice(start, stop)
-        own_linked = linked[span].clone()
-        own_linked[-1] = False
-        camera = initial_world_rotations(state, initial, index)[span]
-        confidence = (
-            initial.confidence[index, span]
-            if initial.confidence is not None
-            else initial.valid[index, span, None].expand(-1, 22).to(camera)
-        )
-        height = float(height_m[index])
-        gathered.append(
-            Evidence(
-                keypoints=observations.keypoints[index, span],
-                confidence=observations.confidence[index, span],
-                keypoint_points=keypoint_points,
-                size_px=sizes[index, span],
-                cam_from_world=cameras.world_from_cam[span, :3, :3].transpose(1, 2),
-                centres=cameras.world_from_cam[span, :3, 3],
-                intrinsics=cameras.intrinsics[span],
-                contacts=state.contacts[index, span],
-                times=observations.timestamps[span],
-                linked=own_linked,
-                initial_rotations=camera,
-                initial_confidence=confidence,
-                height_m=height if height == height else None,
-            )
-        )
-    return gathered
-
-
-def initial_world_rotations(
-    state: SceneState, initial: Initial, index: int
-) -> Float[Tensor, "T 22 3 3"]:
-    """The start's root (turned into the world) and local joint rotations."""
-    root = state.cameras.world_from_cam[:, :3, :3] @ initial.cam_from_root[index, :, :3, :3]
-    joints = roma.rotvec_to_rotmat(initial.body_pose[index])
-    return torch.cat([root[:, None], joints], dim=1)
-
-
-def apparent_size(observations: Observations) -> Float[Tensor, "N T"]:
-    """Apparent size of each person, px: the longer side of its box, median over a second, gaps filled.
-
-    Keypoint errors grow with it; a running median keeps one wrong box from changing the weights.
-    """
-    boxes = observations.boxes
-    side = (boxes[..., 2:] - boxes[..., :2]).amax(dim=-1)
-    half = max(1, round(observations.fps / 2))
-    sizes = torch.full_like(side, torch.nan)
-    for frame in range(side.shape[1]):
-        near = side[:, max(0, frame - half) : frame + half + 1]
-        sizes[:, frame] = torch.nanmedian(near, dim=1).values
-    overall = torch.nanmedian(side, dim=1, keepdim=True).values
-    return torch.where(torch.isfinite(sizes), sizes, overall).clamp_min(8.0)

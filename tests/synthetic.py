@@ -1,4 +1,4 @@
-"""Small scenes with exact truth for tests: smooth random motion of the default body, exact keypoints."""
+"""Small scenes with exact truth for tests: smooth random motion, exact keypoints."""
 
 import math
 

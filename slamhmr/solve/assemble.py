@@ -1,8 +1,8 @@
 """Normal equations of a linearisation: block band per chain, border, gradient.
 
-Per feature group the residuals are first folded into feature space (3x3-sized weights per feature and
-frame offset), then taken to the unknowns by one batched product per frame offset, in pieces of frames
-so that Jacobians and temporaries stay small.
+Per feature group the residuals are first folded into feature space (3x3-sized weights per feature
+and frame offset), then taken to the unknowns by one batched product per frame offset, in pieces
+of frames so that Jacobians and temporaries stay small.
 """
 
 from dataclasses import dataclass

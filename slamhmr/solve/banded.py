@@ -1,10 +1,10 @@
 """Factorisation of arrow-shaped block-banded normal equations by LAPACK, one frame at a time.
 
-Frames are eliminated in order (block Cholesky, right-looking): the panel of frame t holds its couplings
-to frames t + 1, t + 2, the border and the gradient, so one triangular solve and one symmetric update per
-frame do everything. Cost O(T d^3), linear in the clip. `banded_torch.py` is the same recursion for GPUs;
-LAPACK's own band solver is the reference in the tests (it loses with a border: `pbtrs` takes right-hand
-sides one by one).
+Frames are eliminated in order (block Cholesky, right-looking): the panel of frame t holds its
+couplings to frames t + 1, t + 2, the border and the gradient, so one triangular solve and one
+symmetric update per frame do everything. Cost O(T d^3), linear in the clip. `banded_torch.py` is
+the same recursion for GPUs; LAPACK's own band solver is the reference in the tests (it loses with
+a border: `pbtrs` takes right-hand sides one by one).
 """
 
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ class NotPositiveDefiniteError(Exception):
 
 @dataclass(frozen=True)
 class ChainFactor:
-    """Per frame the lower factor L (d, d) and L^-1 [A_(t,t+1) A_(t,t+2) B_t g_t], columns 2 d + g + 1."""
+    """Per frame the lower factor L (d, d) and L^-1 [A_(t,t+1) A_(t,t+2) B_t g_t] (d, n)."""
 
     lower: Float[np.ndarray, "T d d"]
     panel: Float[np.ndarray, "T d n"]
     schur: Float[
         np.ndarray, "m m"
-    ]  # what the chain takes off corner and corner gradient, m = g + 1
+    ]  # what the chain takes off corner and corner gradient, m = g + 1, n = 2 d + m
 
 
 def solve_damped(equations: NormalEquations, damping: float) -> Step:
@@ -53,8 +53,8 @@ def solve_damped(equations: NormalEquations, damping: float) -> Step:
 def border_covariance(equations: NormalEquations) -> Float[Tensor, "G G"]:
     """Covariance of the border's unknowns: inverse of the Schur complement of all chains.
 
-    Directions without any information get the pseudo-inverse's zero removed: their variance is infinite.
-    Raises NotPositiveDefiniteError when a chain itself is singular.
+    Directions without any information get the pseudo-inverse's zero removed: their variance is
+    infinite. Raises NotPositiveDefiniteError when a chain itself is singular.
     """
     with threadpool_limits(limits=1, user_api="blas"):
         factors = [factor_chain(chain, 0.0) for chain in equations.chains]

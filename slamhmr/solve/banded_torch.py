@@ -1,4 +1,4 @@
-"""The block recursion of `banded.py` in batched torch: for GPUs, and the test oracle of the LAPACK one.
+"""The block recursion of `banded.py` in batched torch: for GPUs, and the oracle of the LAPACK one.
 
 Chains are stacked (padded to the longest with identity blocks), so one frame of every person is
 eliminated by the same few kernels.

@@ -1,8 +1,9 @@
 """Levenberg-Marquardt with gain-ratio damping; a step that raises the energy is never taken.
 
-Damping after Nielsen 1999 (IMM-REP-1999-05, section 3), scaled by diag(H) as Marquardt does, because
-the border's units (metres, log scale, betas) differ. Robust kernels by iteratively reweighted least
-squares: Triggs' second-order correction was measured to be worse (46 instead of 26 iterations).
+Damping after Nielsen 1999 (IMM-REP-1999-05, section 3), scaled by diag(H) as Marquardt does,
+because the border's units (metres, log scale, betas) differ. Robust kernels by iteratively
+reweighted least squares: Triggs' second-order correction was measured to be worse (46 instead of
+26 iterations).
 """
 
 import logging
@@ -112,11 +113,11 @@ def minimise(
 
 
 def _propose(equations: NormalEquations, damping: float) -> tuple[Step | None, float]:
-    """The damped step and the decrease its quadratic model predicts; None where there is no step."""
+    """The damped step, and the decrease its quadratic model predicts; None where there is none."""
     on_gpu = equations.corner.device.type != "cpu"
     try:
         step = (solve_damped_torch if on_gpu else solve_damped)(equations, damping)
-    except (NotPositiveDefiniteError, torch.linalg.LinAlgError):
+    except (NotPositiveDefiniteError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
         return None, 0.0
     if not math.isfinite(step.norm()):
         return None, 0.0

@@ -29,8 +29,8 @@ def skew(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
 def right_jacobian_inverse(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """J with log(exp([r]x) exp([d]x)) = r + J d + O(d^2).
 
-    I + [r]x / 2 + (1 / |r|^2 - (1 + cos|r|) / (2 |r| sin|r|)) [r]x^2; Chirikjian 2011, equation 10.86.
-    Singular at |r| = 2 pi only.
+    I + [r]x / 2 + (1 / |r|^2 - (1 + cos|r|) / (2 |r| sin|r|)) [r]x^2; Chirikjian 2011, equation
+    10.86. Singular at |r| = 2 pi only.
     """
     angle2 = (rotvec**2).sum(dim=-1)[..., None, None]
     angle = angle2.clamp_min(1e-16).sqrt()

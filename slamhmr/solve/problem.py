@@ -1,9 +1,9 @@
 """What a least-squares problem over chains of frames is made of: features, residuals, steps.
 
-A chain is a sequence of T frames with d unknowns each; a border of shared unknowns is seen by every
-chain. Residuals are functions of *features* (points, rotations ...) of up to `MAX_STENCIL` consecutive
-frames and, explicitly, of the border. The chain rule from features to unknowns is applied here and in
-`assemble.py`, nowhere else. Energy: E = 1/2 sum w rho(|r|^2).
+A chain is a sequence of T frames with d unknowns each; a border of shared unknowns is seen by
+every chain. Residuals are functions of *features* (points, rotations ...) of up to `MAX_STENCIL`
+consecutive frames and, explicitly, of the border. The chain rule from features to unknowns is
+applied here and in `assemble.py`, nowhere else. Energy: E = 1/2 sum w rho(|r|^2).
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ class FeatureGroup:
     """Features of one chain and how they move with its unknowns.
 
     F features of D dimensions. With `rows`, features depend on all d unknowns of their frame:
-    `rows(start, stop)` gives the Jacobian (stop - start, F * D, d). Without, feature f is itself the
-    unknowns at columns `column + f * D` ... of the frame. `border` is the Jacobian (T, F * D, g) with
-    respect to the chain's g border columns.
+    `rows(start, stop)` gives the Jacobian (stop - start, F * D, d). Without, feature f is itself
+    the unknowns at columns `column + f * D` ... of the frame. `border` is the Jacobian (T, F * D,
+    g) with respect to the chain's g border columns.
     """
 
     feature_count: int
@@ -39,9 +39,10 @@ class Residual:
     """One term on one chain: E elements per frame with R rows each, on S consecutive frames.
 
     Element e at frame t reads feature `elements[e]` of `group` at frames t ... t + S - 1 and has
-    derivative `derivative[i, t, e]` (R, D) with respect to that of frame t + i. `border_derivative`
-    is the *explicit* dependence on the chain's border, beyond that of the features. `weight` is 0 where
-    the element does not exist. `kernel` is the scale mu of Geman-McClure, None for a quadratic.
+    derivative `derivative[i, t, e]` (R, D) with respect to that of frame t + i.
+    `border_derivative` is the *explicit* dependence on the chain's border, beyond that of the
+    features. `weight` is 0 where the element does not exist. `kernel` is the scale mu of
+    Geman-McClure, None for a quadratic.
     """
 
     name: str
@@ -78,7 +79,7 @@ class BorderResidual:
 
 @dataclass(frozen=True)
 class Chain:
-    """All residuals of one chain; `border_columns` places its g border columns among the G of the problem."""
+    """All residuals of one chain; `border_columns` are its g columns among the border's G."""
 
     frame_count: int
     unknowns: int
@@ -136,10 +137,10 @@ class Problem(Protocol[S]):
 
 
 def robust(squared: Float[Tensor, "*shape"], mu: float | None) -> Float[Tensor, "*shape"]:
-    """Kernel rho(u) = mu u / (mu + u) of Geman-McClure (u = squared whitened norm); u itself without mu."""
+    """Geman-McClure's rho(u) = mu u / (mu + u), u the squared whitened norm; u without mu."""
     return squared if mu is None else mu * squared / (mu + squared)
 
 
 def robust_weight(squared: Float[Tensor, "*shape"], mu: float | None) -> Float[Tensor, "*shape"]:
-    """Its derivative rho'(u) = (mu / (mu + u))^2: the weight of iteratively reweighted least squares."""
+    """Its derivative (mu / (mu + u))^2: the weight in iteratively reweighted least squares."""
     return torch.ones_like(squared) if mu is None else (mu / (mu + squared)) ** 2

@@ -1,4 +1,4 @@
-"""Terms on feet and floor: a foot in contact neither slides nor floats, nothing is under the floor."""
+"""Terms on feet and floor: contacts neither slide nor float, nothing is under the floor."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from slamhmr.terms.register import BorderContext, term
 
 @dataclass(frozen=True)
 class ContactVelocitySettings:
-    """`sigma` m/s: labelled contacts slide 0.13-0.15 m/s in real mocap; `mu`: Geman-McClure, sigma^2."""
+    """`sigma` m/s (contacts of real mocap slide 0.13-0.15); `mu`: Geman-McClure, sigma^2."""
 
     weight: float = 1.0
     sigma: float = 0.15
@@ -26,8 +26,8 @@ def contact_velocity(
 ) -> Residual:
     """World velocity of heels and toes while in contact, over sigma, divided by body size.
 
-    r_t = (x_(t+1) - x_t) / (h sigma), weight = p_t p_(t+1). With a moving camera this makes the scale
-    observable. Source: SLAHMR's contact_vel, there without size and kernel.
+    r_t = (x_(t+1) - x_t) / (h sigma), weight = p_t p_(t+1). With a moving camera this makes the
+    scale observable. Source: SLAHMR's contact_vel, there without size and kernel.
     """
     places, known = features.points.contact, features.evidence
     feet = features.world[:, places]
@@ -130,7 +130,7 @@ class GroundPriorSettings:
 
 @term("ground_prior", GroundPriorSettings, on_border=True)
 def ground_prior(context: BorderContext, settings: GroundPriorSettings) -> list[BorderResidual]:
-    """Tilt of the ground's normal from the vertical and shift of its offset since the stage began."""
+    """Tilt of the ground from the horizontal, and its shift since the stage began."""
     normal, offset = context.scene.ground[:3], context.scene.ground[3:]
     angle = settings.sigma_deg * torch.pi / 180.0
     value = torch.cat([normal[:2] / angle, (offset - context.start.ground[3:]) / settings.sigma])

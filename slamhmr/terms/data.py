@@ -27,9 +27,10 @@ def reprojection(
 ) -> Residual:
     """Image distance of each keypoint from its point of the body, in sigmas of the person's size.
 
-    r = (project(R_cw Y) - keypoint) / (sigma * size_px), weight = confidence, robust per point. Y is the
-    point relative to the camera's centre, so the scale does not enter. Seen points behind the camera
-    make the energy infinite. Source: SLAHMR's joints2d, there with a fixed 100 px per coordinate.
+    r = (project(R_cw Y) - keypoint) / (sigma * size_px), weight = confidence, robust per point. Y
+    is the point relative to the camera's centre, so the scale does not enter. Seen points behind
+    the camera make the energy infinite. Source: SLAHMR's joints2d, there with a fixed 100 px per
+    coordinate.
     """
     known = features.evidence
     points_cam = features.anchored[:, known.keypoint_points] @ known.cam_from_world.transpose(1, 2)
@@ -73,8 +74,8 @@ def initial_pose(
     """Rotation difference to the start, whitened as a first-order autoregressive process.
 
     e_t = log(R0_t' R_t); r_t = (e_(t+1) - a e_t) / (sigma sqrt(1 - a^2)), a = exp(-1 / tau): an
-    initialiser that is wrong now is wrong in the same way in the next frame. Weight: the smaller of both
-    confidences.
+    initialiser that is wrong now is wrong in the same way in the next frame. Weight: the smaller
+    of both confidences.
     """
     known, free = features.evidence, features.layout.free
     joints = torch.arange(features.local.shape[1] if free.pose else 1)

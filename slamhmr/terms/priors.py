@@ -25,7 +25,7 @@ def pose_prior_weights() -> "PosePrior":
 
 @dataclass(frozen=True)
 class PosePriorSettings:
-    """`weight` is about 1 / correlation length in frames: poses of neighbouring frames repeat each other."""
+    """`weight` is about 1 / correlation length in frames: neighbouring poses repeat each other."""
 
     weight: float = 0.05
 
@@ -65,10 +65,10 @@ class ShapeSettings:
 
 @term("shape", ShapeSettings, on_border=True)
 def shape(context: BorderContext, settings: ShapeSettings) -> list[BorderResidual]:
-    """Betas, standard normal in the body's population; where the user states a stature, its deviation.
+    """Betas, standard normal in the body's population; the deviation from a stated stature.
 
-    The weight grows with the length of the clip, as the data's does: their errors repeat from frame to
-    frame (weight 1 for 1000 frames let the shape run away, solver_probe section 1).
+    The weight grows with the length of the clip, as the data's does: their errors repeat from
+    frame to frame (weight 1 for 1000 frames let the shape run away, solver_probe section 1).
     """
     layout, residuals = context.layout, []
     for index, person in enumerate(context.scene.people):
@@ -99,7 +99,7 @@ class ScaleSettings:
 
 @term("scale", ScaleSettings, on_border=True)
 def scale(context: BorderContext, settings: ScaleSettings) -> list[BorderResidual]:
-    """Weak log-normal prior of the scale about its value at the start of the stage; SLAHMR has none."""
+    """Weak log-normal prior of the scale about its value at the start of the stage."""
     value = (context.scene.log_scale - context.start.log_scale)[None] / settings.sigma
     derivative = value.new_zeros(1, context.layout.width(len(context.frames)))
     if context.layout.scale is not None:

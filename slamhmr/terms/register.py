@@ -11,7 +11,7 @@ from slamhmr.solve.problem import BorderResidual, Residual
 
 @dataclass(frozen=True)
 class BorderContext:
-    """What a term on the border sees: the state, the state at the start of the stage, its columns."""
+    """What a term on the border sees: the state, that at the start of the stage, its columns."""
 
     scene: Scene
     start: Scene
@@ -27,12 +27,12 @@ BorderTerm = Callable[[BorderContext, Any], list[BorderResidual]]
 
 @dataclass(frozen=True)
 class Term:
-    """A registered term: its function, the dataclass of its settings, and what it is a function of."""
+    """A registered term; exactly one of `person` and `border` is its function."""
 
     name: str
-    function: PersonTerm | BorderTerm
     settings: type
-    on_border: bool
+    person: PersonTerm | None
+    border: BorderTerm | None
     needs_pose: bool  # makes sense only where the stage frees the pose
 
 
@@ -45,14 +45,20 @@ def term(
     """Register the decorated function as a term of the energy."""
 
     def register(function: Any) -> Any:
-        TERMS[name] = Term(name, function, settings, on_border, needs_pose)
+        TERMS[name] = Term(
+            name,
+            settings,
+            person=None if on_border else function,
+            border=function if on_border else None,
+            needs_pose=needs_pose,
+        )
         return function
 
     return register
 
 
 def term_settings(stage: str, name: str, values: dict[str, Any], round_index: int) -> Any:
-    """The settings object of a term for one round; a list gives one value per round, the last is kept.
+    """The settings of a term for one round; a list gives one value per round, the last is kept.
 
     Raises ConfigError for unknown terms and settings and for values that are not numbers.
     """

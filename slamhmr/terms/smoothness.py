@@ -32,10 +32,11 @@ class AccelerationSettings:
 def acceleration(
     features: PersonFeatures, settings: AccelerationSettings, derivatives: bool
 ) -> Residual:
-    """World acceleration of joints and landmarks over their usual size, m/s^2, divided by body size.
+    """World acceleration of joints and landmarks over its usual size, divided by body size.
 
-    r_t = (x_(t+2) - x_(t+1)) / h1 - (x_(t+1) - x_t) / h0, times 2 / (h0 + h1), over rms. Zero across cuts.
-    Source: ours; SLAHMR's `joints3d_smooth` takes first differences, which also penalise walking.
+    r_t = (x_(t+2) - x_(t+1)) / h1 - (x_(t+1) - x_t) / h0, times 2 / (h0 + h1), over rms. Zero
+    across cuts. Source: ours; SLAHMR's `joints3d_smooth` takes first differences, which also
+    penalise walking.
     """
     points, names = features.world, features.points.names
     rms = points.new_tensor([ACCELERATION_RMS.get(name, TRUNK_RMS) for name in names])
@@ -87,8 +88,8 @@ class TurningSettings:
 def turning(features: PersonFeatures, settings: TurningSettings, derivatives: bool) -> Residual:
     """Angular acceleration of each joint's own rotation, rad/s^2 over sigma.
 
-    r_t = (log(R_(t+1)' R_(t+2)) / h1 - log(R_t' R_(t+1)) / h0) 2 / (h0 + h1): steadies what no keypoint
-    sees, the twist of straight limbs. Source: ours.
+    r_t = (log(R_(t+1)' R_(t+2)) / h1 - log(R_t' R_(t+1)) / h0) 2 / (h0 + h1): steadies what no
+    keypoint sees, the twist of straight limbs. Source: ours.
     """
     local, times = features.local, features.evidence.times
     frames, joints = local.shape[:2]

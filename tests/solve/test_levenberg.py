@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 import roma
 import torch
+
 from slamhmr.solve.levenberg import Schedule, minimise
 from slamhmr.solve.manifolds import compose_rotation, logarithm, right_jacobian_inverse
 from slamhmr.solve.problem import Chain, FeatureGroup, Linearisation, Residual
@@ -94,7 +95,7 @@ def test_reaches_the_known_optimum(problem):
 
 
 class Cliff(Rosenbrock):
-    """Rosenbrock whose energy is not finite beyond a wall: such a step must be rejected, not taken."""
+    """Rosenbrock whose energy is not finite beyond a wall: such a step must be rejected."""
 
     def linearise(self, state, *, derivatives):
         linear = super().linearise(state, derivatives=derivatives)

@@ -135,9 +135,12 @@ def vertices(
 
     Fingers, jaw and eyes rest. Beyond the result, memory is bounded by CHUNK_FRAMES.
     """
-    points, rotations = forward_points(body, betas, root, pelvis, body_rotations)
-    rotations = rotations[:, :, :BODY_JOINT_COUNT]
     rest = rest_points(body, betas)[:, :BODY_JOINT_COUNT]
+    transl = transl_from_pelvis(
+        body, betas, pelvis
+    )  # added last: files' weights sum to 1 only nearly
+    points, rotations = forward_points(body, betas, root, pelvis - transl, body_rotations)
+    rotations = rotations[:, :, :BODY_JOINT_COUNT]
     shift = points[:, :, :BODY_JOINT_COUNT] - (rotations @ rest[:, None, :, :, None])[..., 0]
     transforms = torch.cat([rotations, shift[..., None]], dim=-1).flatten(start_dim=-2)
     shaped = body.v_template + torch.einsum("vdb,nb->nvd", body.shapedirs, betas)
@@ -153,7 +156,7 @@ def vertices(
             )
             for first in frames
         ]
-        people.append(torch.cat(chunks))
+        people.append(torch.cat(chunks) + transl[person, :, None])
     return torch.stack(people)
 
 

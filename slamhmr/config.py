@@ -152,6 +152,14 @@ def _defaults() -> list[tuple[str, dict[str, Any]]]:
     return [*stages, ("default.yaml", read_yaml(folder / "default.yaml"))]
 
 
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Nested mapping of `key=value` words. Raises ConfigError for a word of another form."""
+    merged = OmegaConf.create()
+    for override in overrides:
+        merged = _merge(merged, _parse_override(override), f"'{override}'")
+    return OmegaConf.to_container(merged)
+
+
 def _parse_override(override: str) -> dict[str, Any]:
     key, equals, _ = override.partition("=")
     if equals == "" or key.strip() == "":
@@ -217,7 +225,7 @@ def _check_backends(merged: DictConfig) -> None:
         name = merged[kind]
         if name != "auto" and name not in table:
             raise ConfigError(f"{kind}={name}: {suggestion(name, ['auto', *sorted(table)])}")
-    known = sorted({name for table in TABLES.values() for name in table})
+    known = sorted({name for table in TABLES.values() for name in table} - {"file"})
     for name in merged.options:
         if name not in known:
             raise ConfigError(f"options.{name}: no such backend; {suggestion(name, known)}")

@@ -57,7 +57,7 @@ def assemble_report(
         "scores": scores,
         "stages": [report_to_json(stage) for stage in stages],
         "seconds": {**seconds, "total": sum(seconds.values())},
-        "notes": notes_on(sequence, cameras, scores),
+        "notes": notes_on(sequence, cameras, scores, config.gates),
         "gates": [vars(gate) for gate in gates],
         "passed": all(gate.passed for gate in gates),
         "provenance": result.provenance,
@@ -79,7 +79,7 @@ def coverage_of(result: Result) -> dict[str, Facts]:
 
 
 def judge(scores: dict[str, Facts], coverage: dict[str, Facts], limits: GatesConfig) -> list[Gate]:
-    """The gates: final pixel error, no stage worse than the start, everybody seen often enough."""
+    """The gates: final pixel error, also against the start, and everybody seen often enough."""
     names = list(scores)
     start, final = scores[names[0]], scores[names[-1]]
     percent = _number(final["median_percent"])
@@ -91,13 +91,9 @@ def judge(scores: dict[str, Facts], coverage: dict[str, Facts], limits: GatesCon
             f"median reprojection error is {percent:.2f} % of the box height",
         )
     ]
-    for name in names[1:]:
-        before, after = _number(start["median_px"]), _number(scores[name]["median_px"])
-        worse = 100 * (after / max(before, 1e-9) - 1)
-        sentence = f"stage '{name}' reprojects {worse:+.1f} % against the start ({after:.2f} px)"
-        gates.append(
-            _gate(f"worse_than_start:{name}", worse, limits.worse_than_start_percent, sentence)
-        )
+    worse = _worse_percent(start, final)
+    sentence = f"the result reprojects {worse:+.1f} % against the start"
+    gates.append(_gate("worse_than_start", worse, limits.worse_than_start_percent, sentence))
     for person, facts in coverage.items():
         unseen = 1 - facts["seen_share"]
         sentence = f"person {person} is seen in {100 * facts['seen_share']:.0f} % of its frames"
@@ -105,7 +101,9 @@ def judge(scores: dict[str, Facts], coverage: dict[str, Facts], limits: GatesCon
     return gates
 
 
-def notes_on(sequence: Sequence, cameras: CameraTrack, scores: dict[str, Facts]) -> list[str]:
+def notes_on(
+    sequence: Sequence, cameras: CameraTrack, scores: dict[str, Facts], limits: GatesConfig
+) -> list[str]:
     """What was guessed, degraded or cannot be observed, one sentence each."""
     notes = list(cameras.notes)
     if not cameras.moving:
@@ -119,7 +117,12 @@ def notes_on(sequence: Sequence, cameras: CameraTrack, scores: dict[str, Facts])
             notes.append(
                 f"constraints.yaml: '{name}' was read, but no term of this version uses it"
             )
-    if scores[next(iter(scores))]["keypoints"] == 0:
+    names = list(scores)
+    for name in names[1:]:
+        worse = _worse_percent(scores[names[0]], scores[name])
+        if worse > limits.worse_than_start_percent:
+            notes.append(f"stage '{name}' reprojects {worse:.1f} % worse than the start")
+    if scores[names[0]]["keypoints"] == 0:
         notes.append("no keypoint is well seen: pixel errors mean nothing")
     return notes
 
@@ -140,6 +143,11 @@ def provenance(config: Config, sequence: Sequence) -> Facts:
 def _gate(name: str, value: float, limit: float, sentence: str) -> Gate:
     passed = value <= limit
     return Gate(name, value, limit, passed, sentence + ("" if passed else f"; limit {limit:g}"))
+
+
+def _worse_percent(start: Facts, later: Facts) -> float:
+    before, after = _number(start["median_px"]), _number(later["median_px"])
+    return 100 * (after / max(before, 1e-9) - 1)
 
 
 def _number(value: object) -> float:

@@ -18,9 +18,12 @@ from slamhmr.constraints import (
     select_rows,
 )
 from slamhmr.errors import InputError
-from slamhmr.types import CameraTrack, Initial, Observations, Video
+from slamhmr.types import CameraTrack, Observations, Video
 from slamhmr.video import VIDEO_SUFFIXES, open_video
 
+OBSERVATIONS = ("observations.npz",)
+CAMERAS = ("cameras.npz", "cameras.txt", "cameras")  # ours, TUM, a COLMAP model folder
+INITIAL = ("initial.npz",)
 LEAST_FRAMES = 2  # a path needs two frames; nothing moves in one
 
 
@@ -70,11 +73,10 @@ def open_sequence(folder: Path) -> Sequence:
     content = read_yaml(settings_path) if settings_path.exists() else {}
     settings = build(SequenceSettings, content, "sequence.yaml")
     _check(settings)
-    given = {
-        name: _given(folder / f"{name}.npz") for name in ("observations", "cameras", "initial")
-    }
     path = find_video(folder, settings.video)
-    if path is None and (given["observations"] is None or given["cameras"] is None):
+    observations = _first(folder, OBSERVATIONS)
+    cameras = _first(folder, CAMERAS)
+    if path is None and (observations is None or cameras is None):
         raise InputError(
             f"'{folder}' holds no video (video.*, images/ or one video file); without pixels both "
             "observations.npz and cameras.npz are needed"
@@ -84,7 +86,8 @@ def open_sequence(folder: Path) -> Sequence:
     if video is not None:
         require_frames(video.frame_count, str(video.path))
     constraints = read_constraints(folder / "constraints.yaml")
-    return Sequence(folder, settings, constraints, video, **given)
+    initial = _first(folder, INITIAL)
+    return Sequence(folder, settings, constraints, video, observations, cameras, initial)
 
 
 def find_video(folder: Path, named: str | None) -> Path | None:
@@ -158,29 +161,6 @@ def prepare_cameras(cameras: CameraTrack, sequence: Sequence, frame_count: int) 
     )
 
 
-def prepare_initial(initial: Initial, sequence: Sequence, observations: Observations) -> Initial:
-    """The start of the observed people in the kept frames, in the order of the observations.
-
-    Raises InputError if one of them has none or lengths disagree.
-    """
-    kept = _kept(initial.valid.shape[1], sequence, "initial.npz", observations.keypoints.shape[1])
-    ids = initial.person_id.tolist()
-    for person in observations.person_id.tolist():
-        if person not in ids:
-            raise InputError(f"initial.npz has no person {person}; it has {ids}")
-    rows = torch.tensor([ids.index(person) for person in observations.person_id.tolist()])
-    confidence, contacts = initial.confidence, initial.contacts
-    return Initial(
-        person_id=initial.person_id[rows],
-        cam_from_root=initial.cam_from_root[rows][:, kept],
-        body_pose=initial.body_pose[rows][:, kept],
-        betas=initial.betas[rows],
-        valid=initial.valid[rows][:, kept],
-        confidence=None if confidence is None else confidence[rows][:, kept],
-        contacts=None if contacts is None else contacts[rows][:, kept],
-    )
-
-
 def known_heights(sequence: Sequence, observations: Observations) -> Float[Tensor, "N"]:
     """Stature of each person, m, NaN where unknown; constraints.yaml outweighs sequence.yaml.
 
@@ -194,8 +174,8 @@ def known_heights(sequence: Sequence, observations: Observations) -> Float[Tenso
     return torch.tensor([given.get(person, torch.nan) for person in ids], dtype=torch.float64)
 
 
-def _given(path: Path) -> Path | None:
-    return path if path.exists() else None
+def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)
 
 
 def _kept(count: int, sequence: Sequence, name: str, expected: int | None = None) -> slice:

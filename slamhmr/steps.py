@@ -22,9 +22,9 @@ from slamhmr.sequence import (
     Sequence,
     known_heights,
     prepare_cameras,
-    prepare_initial,
     prepare_observations,
 )
+from slamhmr.stages import run_stage
 from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
 
 BODY_CODE = ("body", "body_files", "assets")
@@ -114,9 +114,9 @@ def initialise(
     def compute() -> Initial:
         module = backend("init", name)
         if name == "file":
-            initial = module.read_initial(_given(sequence.initial, "initial.npz"))
-            return prepare_initial(initial, sequence, observations)
-        options = backend_options(module.Options, name, config)
+            options = module.Options(path=str(_given(sequence.initial, "initial.npz")))
+        else:
+            options = backend_options(module.Options, name, config)
         return module.initialise(observations, cameras, body, options)
 
     made_of = [run.path("1_observations.npz"), run.path("2_cameras.npz")]
@@ -147,8 +147,6 @@ def solve_stage(
     run: RunFolder, state: SceneState, start: Start, *, file: str, after: str, progress: bool
 ) -> tuple[SceneState, StageReport]:
     """Step 4 and on: the stage that `file` ("4_root") names, on the state of the file `after`."""
-    from slamhmr.stages import run_stage
-
     name = file.split("_", 1)[1]
     settings = start.config.stages[name]
     heights = known_heights(start.sequence, start.observations)

@@ -120,8 +120,9 @@ def forward_points(
     rotations = _global_rotations(root, body_rotations)
     rest = rest_points(body, betas)
     bones = rest - rest[:, body.point_parent]
-    turned = (rotations[:, :, body.point_parent] @ bones[:, None, :, :, None])[..., 0]
-    return pelvis[:, :, None] + body.point_path @ turned, rotations
+    turned = torch.einsum("ntpij,npj->ntpi", rotations[:, :, body.point_parent], bones)
+    walked = torch.einsum("pq,ntqi->ntpi", body.point_path, turned)
+    return pelvis[:, :, None] + walked, rotations
 
 
 def vertices(

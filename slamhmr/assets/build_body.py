@@ -17,13 +17,12 @@ spine3 by 18 and the knees by 12 mm.) The mean adult is 1.69 m tall.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.optimize
 import scipy.sparse
 import torch
-from anny import Anny
-from anny.shape_distribution import SimpleShapeDistribution
 from numpy.typing import NDArray
 
 from slamhmr.assets.landmarks import landmark_vertices, segment_ids
@@ -126,8 +125,10 @@ def head_shares(rig: Rig) -> Array:
     return shares
 
 
-def draw_samples(model: Anny, rig: Rig, weights: scipy.sparse.csr_matrix, count: int) -> Samples:
-    """Random adults in SMPL's rest pose."""
+def draw_samples(model: Any, rig: Rig, weights: scipy.sparse.csr_matrix, count: int) -> Samples:
+    """Random adults of an anny model in SMPL's rest pose."""
+    from anny.shape_distribution import SimpleShapeDistribution
+
     torch.manual_seed(SEED)
     shapes = SimpleShapeDistribution(
         model,
@@ -258,6 +259,8 @@ def report_errors(samples: Samples, body: dict[str, Array]) -> None:
 
 def main() -> None:
     """Build, measure and write the default body."""
+    from anny import Anny
+
     torch.set_num_threads(1)
     model = Anny(rig="anny", topology="anny", phenotypes="all", skinning_method="lbs")
     rig = Rig(tuple(model.bone_labels), tuple(model.bone_parents))

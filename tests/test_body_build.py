@@ -114,14 +114,18 @@ def test_every_joint_has_heads_and_every_bone_a_joint(figure):
     assert names[:22] == SMPL_JOINTS[:22]
     assert len(names) == len(parents) == 52
     assert all(parent < joint for joint, parent in enumerate(parents))
-    for bone, joint in (("upperarm02.R", "right_shoulder"), ("finger5-2.L", "left_pinky2"),
-                        ("toe3-1.R", "right_foot"), ("root", "pelvis"), ("head", "head")):  # fmt: skip
+    carried = {
+        "upperarm02.R": "right_shoulder",
+        "finger5-2.L": "left_pinky2",
+        "toe3-1.R": "right_foot",
+        "root": "pelvis",
+        "head": "head",
+    }
+    for bone, joint in carried.items():
         assert names[joint_of[rig.index(bone)]] == joint
     joints = np.einsum("jr,srd->sjd", shares, heads)
-    assert (
-        np.abs(joints[:, names.index("left_thumb1")] - heads[:, rig.index("finger1-1.L")]).max()
-        == 0
-    )
+    thumb = joints[:, names.index("left_thumb1")]
+    assert np.abs(thumb - heads[:, rig.index("finger1-1.L")]).max() == 0
 
 
 def random_bodies(count: int = 60, vertex_count: int = 400) -> Samples:

@@ -51,9 +51,9 @@ def read_motion(
     speed = np.linalg.norm(np.gradient(feet, axis=0), axis=-1) * fps
     low = feet[..., 2] - feet[..., 2].min() < CONTACT_HEIGHT
     shifted = pelvis[0].numpy() - np.array([0.0, 0.0, floor])
-    return Motion(
-        root[0].numpy(), shifted, joints[0].numpy(), low & (speed < CONTACT_SPEED), (), ()
-    )
+    down = low & (speed < CONTACT_SPEED)
+    seated = np.zeros(frames, dtype=bool)
+    return Motion(root[0].numpy(), shifted, joints[0].numpy(), down, (), (), seated)
 
 
 def _sole_below_toes(body: BodyModel, shape: torch.Tensor) -> float:

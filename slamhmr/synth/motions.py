@@ -54,6 +54,7 @@ class Motion:
     contacts: NDArray[np.bool_]  # (T,4) left heel, left toe, right heel, right toe
     boxes: tuple[SeatBox, ...]
     flights: tuple[tuple[int, int], ...]  # frames of free fall, first and last
+    seated: NDArray[np.bool_]  # (T,) sitting down, sitting or getting up
 
 
 def skeleton_from_points(points: Array, names: tuple[str, ...], sole: float) -> Skeleton:
@@ -234,7 +235,10 @@ def _play(line: Timeline, skeleton: Skeleton, standing: float, keep: slice) -> M
     )
     boxes = tuple(_seat_box(s, pelvis, heading, times, skeleton) for s in _reached(line, times))
     flights = tuple((int(a / delta) + 1, int(b / delta)) for a, b in line.flights if b < times[-1])
-    return Motion(root, pelvis, body, contacts, boxes, flights)
+    seated = np.zeros(len(times), dtype=bool)
+    for seat in line.seats:
+        seated |= (times >= seat.start) & (times <= seat.end)
+    return Motion(root, pelvis, body, contacts, boxes, flights, seated)
 
 
 def _reached(line: Timeline, times: Array) -> list[Seat]:
@@ -327,5 +331,5 @@ def _thin(motion: Motion, first: int, stride: int, frames: int) -> Motion:
             flights.append((max(begin, 0), min(last, frames - 1)))
     return Motion(
         motion.root[keep], motion.pelvis[keep], motion.body[keep], motion.contacts[keep],
-        motion.boxes, tuple(flights),
+        motion.boxes, tuple(flights), motion.seated[keep],
     )  # fmt: skip

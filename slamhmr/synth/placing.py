@@ -11,6 +11,7 @@ from slamhmr.synth.motions import Motion, SeatBox
 
 Array = NDArray[np.float64]
 PERSONAL_SPACE = 0.9  # m between two pelves, or a pelvis and somebody else's seat
+SEAT_SPACE = 0.38  # m between the own seat and somebody on the feet: just risen, or passing
 TRIES = 120
 
 
@@ -59,13 +60,9 @@ def _draw_clear(
 
 
 def _hits_own_seat(motion: Motion) -> bool:
-    standing = motion.pelvis[:, 2] > 0.85 * motion.pelvis[:, 2].max()
-    walked = motion.pelvis[standing, :2]
-    for box in motion.boxes:
-        behind = np.linalg.norm(walked - box.centre, axis=-1).min() if len(walked) > 0 else 9.0
-        if behind < 0.3:  # standing up from it, the pelvis is 0.4 m ahead of the middle
-            return True
-    return False
+    walked = motion.pelvis[~motion.seated, :2]
+    apart = [np.linalg.norm(walked - box.centre, axis=-1).min() for box in motion.boxes]
+    return len(walked) > 0 and any(distance < SEAT_SPACE for distance in apart)
 
 
 def _move(motion: Motion, yaw: float, middle: Array, goal: Array) -> Placed:

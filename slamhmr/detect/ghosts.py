@@ -1,0 +1,75 @@
+"""Tracks that are no people: things that look like one, second looks at somebody, flashes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from slamhmr.detect.landmarks import Candidate
+from slamhmr.detect.similarity import BODY, body_box, likelihood, overlap, person_size
+from slamhmr.detect.track import Track, centre
+
+SHORTEST = 0.4  # s of looks that a person must have, or half the clip if that is shorter
+LIKELY = 0.30  # median likelihood of a person who moves through the image
+LIKELY_RESTING = 0.42  # median likelihood of one who does not: things stay where they are
+RESTING = 0.35  # person sizes: total drift of the body's centre below which a track rests
+RIGID = (
+    0.0015  # person sizes: shape change below which a track of `RIGID_SPAN` is a picture or statue
+)
+RIGID_SPAN = 3.0  # s; a bystander who hardly moves was measured at 0.004 over 1.7 s
+SHADOWED = 0.6  # share of a box covered by a likelier track, and share of frames, of a second look
+
+
+def people_among(tracks: Sequence[Track], fps: float, frame_count: int) -> list[Track]:
+    """Tracks that are people: long enough, likely, no resting thing, no second look."""
+    shortest = max(1, min(round(SHORTEST * fps), (frame_count + 1) // 2))
+    real = [t for t in tracks if len(t.looks) >= shortest and is_person(t, fps)]
+    ordered = sorted(real, key=lambda t: -quality(t) * len(t.looks))
+    kept: list[Track] = []
+    for track in ordered:
+        if not any(_shadowed(track, other) for other in kept):
+            kept.append(track)
+    return kept
+
+
+def is_person(track: Track, fps: float) -> bool:
+    """Whether a track is rather a person than a thing, by likelihood, drift, change of shape."""
+    limit = LIKELY_RESTING if drift(track) < RESTING else LIKELY
+    if quality(track) < limit:
+        return False
+    return not (len(track.looks) >= RIGID_SPAN * fps and shape_change(track) < RIGID)
+
+
+def quality(track: Track) -> float:
+    """Median likelihood of the looks, 0..1."""
+    return float(np.median([likelihood(look) for look in track.looks]))
+
+
+def drift(track: Track) -> float:
+    """Diagonal of the range of the body's centre (5th to 95th percentile), in person sizes."""
+    places = np.array([centre(look) for look in track.looks])
+    size = float(np.median([person_size(look.points) for look in track.looks]))
+    low, high = np.percentile(places, [5, 95], axis=0)
+    return float(np.hypot(*(high - low))) / size
+
+
+def shape_change(track: Track) -> float:
+    """Median over body points of their deviation in time, centre removed, in person sizes."""
+    shapes = np.array([_shape(look) for look in track.looks])
+    return float(np.median(np.sqrt(shapes.var(axis=0).sum(axis=-1))))
+
+
+def _shape(look: Candidate) -> np.ndarray:
+    body = look.points[BODY]
+    return (body - body.mean(axis=0)) / person_size(look.points)
+
+
+def _shadowed(track: Track, other: Track) -> bool:
+    """Whether a track lies inside a likelier one most of its time."""
+    if quality(track) > quality(other):
+        return False
+    boxes = {look.frame: body_box(look.points) for look in other.looks}
+    covered = [
+        look.frame in boxes and overlap(body_box(look.points), boxes[look.frame]) > SHADOWED
+        for look in track.looks
+    ]
+    return float(np.mean(covered)) > SHADOWED

@@ -1,0 +1,111 @@
+"""Tracks of people written as observations: canonical keypoints, confidence, boxes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from slamhmr.detect.landmarks import LANDMARKS, Candidate
+from slamhmr.detect.repair import steadiness, unswap
+from slamhmr.detect.similarity import person_size
+from slamhmr.detect.track import Track
+from slamhmr.skeleton import KEYPOINT_INDEX, canonical_keypoint
+from slamhmr.types import Observations, Video
+
+PEAK_OF_CERTAINTY = (
+    0.6  # heat map peak of well-seen points: median over the limbs of people in view
+)
+BOX_MARGIN = 0.06  # of the box's longer side: hair, shoes, width of the limbs
+BOX_LEAST = 0.15  # confidence above which a point stretches the box
+
+
+def observe(tracks: Sequence[Track], video: Video) -> Observations:
+    """Observations of the tracked people, ids 1.. in order of total confidence.
+
+    Between two looks of a track the box is interpolated and every confidence is 0; before and
+    after, the box is NaN.
+    """
+    index = keypoint_landmarks()
+    shape = (len(tracks), video.frame_count)
+    keypoints, confidence = np.zeros((*shape, len(index), 2)), np.zeros((*shape, len(index)))
+    boxes = np.full((*shape, 4), np.nan)
+    for n, track in enumerate(tracks):
+        frames = np.array([look.frame for look in track.looks])
+        points, sure = evidence(track, video)
+        keypoints[n, frames], confidence[n, frames] = points[:, index], sure[:, index]
+        span = np.arange(track.first, track.last + 1)
+        seen = keypoint_boxes(torch.from_numpy(points), torch.from_numpy(sure)).numpy()
+        boxes[n, span] = _between(span, frames, seen)
+    order = np.argsort(-confidence.sum(axis=(1, 2)), kind="stable")
+    return Observations(
+        person_id=torch.arange(1, len(tracks) + 1),
+        keypoints=torch.from_numpy(keypoints[order]),
+        confidence=torch.from_numpy(confidence[order]),
+        keypoint_names=tuple(sorted(_names(), key=KEYPOINT_INDEX.__getitem__)),
+        boxes=torch.from_numpy(boxes[order]),
+        image_size=video.image_size,
+        fps=video.fps,
+        timestamps=video.timestamps,
+    )
+
+
+def _names() -> dict[str, int]:
+    """Canonical keypoint names of the landmarks that have one, with their landmark index."""
+    named = {canonical_keypoint(name): k for k, name in enumerate(LANDMARKS)}
+    return {name: k for name, k in named.items() if name is not None}
+
+
+def keypoint_landmarks() -> np.ndarray:
+    """Landmark index (K,) of each canonical keypoint the network has, canonical order."""
+    named = _names()
+    return np.array([named[name] for name in sorted(named, key=KEYPOINT_INDEX.__getitem__)])
+
+
+def evidence(track: Track, video: Video) -> tuple[np.ndarray, np.ndarray]:
+    """Points (T,33,2) of a track with left and right in order, and their confidence (T,33)."""
+    points = np.array([look.points for look in track.looks])
+    sure = np.array([point_confidence(look, video.image_size) for look in track.looks])
+    sizes = np.array([person_size(look.points) for look in track.looks])
+    frames = np.array([look.frame for look in track.looks])
+    points, sure = unswap(points, sure, sizes, video.timestamps.numpy()[frames])
+    return points, sure * steadiness(points, sizes, frames)
+
+
+def point_confidence(look: Candidate, image_size: tuple[int, int]) -> np.ndarray:
+    """Confidence (33,) 0..1 of one look's points; 0 outside the image.
+
+    Visibility x presence x segmentation support x heat map peak over `PEAK_OF_CERTAINTY` (at
+    most 1) x score: a hidden limb has low visibility and a low peak, a guessed one beyond the
+    crop has low presence and support.
+    """
+    inside = ((look.points >= 0) & (look.points <= np.array(image_size))).all(axis=-1)
+    peak = np.minimum(look.peak / PEAK_OF_CERTAINTY, 1.0)
+    return inside * look.visibility * look.presence * look.support * peak * look.score
+
+
+def keypoint_boxes(
+    keypoints: Float[torch.Tensor, "*batch K 2"], confidence: Float[torch.Tensor, "*batch K"]
+) -> Float[torch.Tensor, "*batch 4"]:
+    """Boxes x0 y0 x1 y1 around the surely seen keypoints, widened by `BOX_MARGIN`.
+
+    Where fewer than two points exceed `BOX_LEAST`, every point with any confidence counts; NaN
+    where none has.
+    """
+    sure = confidence > BOX_LEAST
+    few = sure.sum(dim=-1, keepdim=True) < 2
+    used = torch.where(few, confidence > 0, sure)[..., None]
+    low = torch.where(used, keypoints, torch.inf).amin(dim=-2)
+    high = torch.where(used, keypoints, -torch.inf).amax(dim=-2)
+    margin = BOX_MARGIN * (high - low).amax(dim=-1, keepdim=True)
+    boxes = torch.cat([low - margin, high + margin], dim=-1)
+    return torch.where(used.any(dim=-2), boxes, torch.nan)
+
+
+def _between(span: np.ndarray, frames: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Boxes (S,4) of all frames of a span, linear between the known ones (T,4)."""
+    known = np.isfinite(boxes).all(axis=1)
+    if not known.any():
+        return np.full((len(span), 4), np.nan)
+    columns = [np.interp(span, frames[known], boxes[known, k]) for k in range(4)]
+    return np.stack(columns, axis=1)

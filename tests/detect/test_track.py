@@ -1,0 +1,232 @@
+"""Tracking on made-up looks: crossings, gaps, ghosts, flashes, duplicates, swapped sides."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slamhmr.detect.ghosts import is_person
+from slamhmr.detect.landmarks import LANDMARKS, Candidate
+from slamhmr.detect.observe import keypoint_boxes, observe
+from slamhmr.detect.repair import steadiness, unswap
+from slamhmr.detect.search import distinct
+from slamhmr.detect.similarity import likelihood, person_size, similarity
+from slamhmr.detect.track import Track, link, stitch, track_people
+from slamhmr.types import Video
+
+FPS = 20.0
+HEIGHT = 100.0
+HEIGHTS = {  # above the ground, and to the left of the middle, in body heights
+    "nose": (0.93, 0.0), "eye": (0.95, 0.02), "ear": (0.94, 0.04), "mouth": (0.91, 0.01),
+    "shoulder": (0.82, 0.1), "elbow": (0.65, 0.13), "wrist": (0.5, 0.14), "pinky": (0.46, 0.14),
+    "index": (0.46, 0.13), "thumb": (0.47, 0.12), "hip": (0.52, 0.06), "knee": (0.28, 0.07),
+    "ankle": (0.04, 0.07), "heel": (0.01, 0.07), "foot": (0.0, 0.08),
+}  # fmt: skip
+
+
+def standing() -> np.ndarray:
+    """Landmarks (33,2) of a frontal figure of height 1 with the feet at 0, y down."""
+    rows = []
+    for name in LANDMARKS:
+        part = next(key for key in HEIGHTS if key in name)
+        up, out = HEIGHTS[part]
+        rows.append([out if "left" in name else -out, -up])
+    return np.array(rows)
+
+
+def look(
+    frame: int, x: float, y: float = 300.0, *, rng: np.random.Generator, peak: float = 0.75,
+    colour: int = 0, phase: float | None = None, height: float = HEIGHT,
+) -> Candidate:  # fmt: skip
+    """A person with feet at (x, y) px, legs and arms swinging by `phase`, 1 % noise."""
+    points = standing()
+    swing = 0.12 * np.sin(0.6 * frame) if phase is None else phase
+    for side, sign in (("left", 1), ("right", -1)):
+        for part, share in (("wrist", -1), ("elbow", -0.4), ("knee", 0.5), ("ankle", 1.0)):
+            points[LANDMARKS.index(f"{side}_{part}"), 0] += sign * share * swing
+    points = points + rng.normal(0, 0.01, points.shape)
+    bins = np.zeros((2, 144))
+    bins[:, colour] = np.sqrt(0.8)
+    bins[:, 143] = np.sqrt(0.2)
+    region = np.array([x, y - height / 2, 1.3 * height, 0])
+    return Candidate(
+        frame, region, region, points * height + [x, y], np.full(33, 0.95), np.ones(33),
+        np.ones(33), np.full(33, peak), 1.0, 0.1, bins,
+    )  # fmt: skip
+
+
+def walker(frames: range, start: float, speed: float, **options: object) -> list[Candidate]:
+    rng = np.random.default_rng(int(start))
+    return [look(f, start + speed * f, rng=rng, **options) for f in frames]
+
+
+def by_frame(count: int, *people: list[Candidate]) -> list[list[Candidate]]:
+    return [[c for person in people for c in person if c.frame == f] for f in range(count)]
+
+
+def owners(track: Track, *people: list[Candidate]) -> set[int]:
+    """Which of the people the looks of a track belong to."""
+    return {
+        n for c in track.looks for n, person in enumerate(people) if any(c is p for p in person)
+    }
+
+
+def video(count: int) -> Video:
+    return Video(Path("v.mp4"), (1000, 400), FPS, torch.arange(count).double() / FPS, 0, 0)
+
+
+@pytest.mark.parametrize("colour", [0, 5])
+def test_two_people_who_cross_keep_their_ids(colour: int):
+    left, right = walker(range(100), 100, 4.0), walker(range(100), 500, -4.0, colour=colour)
+    hidden = [c for c in right if not 47 <= c.frame <= 53]  # behind the other in the crossing
+    tracks = track_people(by_frame(100, left, hidden), FPS, 2.0)
+    assert len(tracks) == 2
+    assert owners(tracks[0], left, hidden) == {0}
+    assert owners(tracks[1], left, hidden) == {1}
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.8])
+def test_id_survives_a_gap_and_the_box_is_interpolated(seconds: float):
+    whole = walker(range(120), 100, 3.0)
+    gap = range(50, 50 + round(seconds * FPS))
+    tracks = track_people(by_frame(120, [c for c in whole if c.frame not in gap]), FPS, 2.0)
+    assert len(tracks) == 1
+    seen = observe(tracks, video(120))
+    middle = gap[len(gap) // 2]
+    assert (seen.confidence[0, list(gap)] == 0).all()
+    assert seen.boxes[0].isfinite().all()
+    assert float(seen.boxes[0, middle, ::2].mean()) == pytest.approx(100 + 3.0 * middle, abs=8)
+
+
+def test_a_gap_longer_than_allowed_gives_a_new_id():
+    whole = walker(range(160), 100, 3.0)
+    looks = by_frame(160, [c for c in whole if not 50 <= c.frame < 110])
+    assert len(track_people(looks, FPS, 2.0)) == 2
+    assert len(track_people(looks, FPS, 4.0)) == 1
+
+
+def test_a_gap_is_not_bridged_to_somebody_elsewhere_or_of_another_size():
+    first, far = walker(range(30), 100, 0.0), walker(range(40, 80), 700, 0.0)
+    assert len(track_people(by_frame(80, first, far), FPS, 2.0)) == 2
+    small = walker(range(40, 80), 101, 0.0, height=50.0)
+    assert len(track_people(by_frame(80, first, small), FPS, 2.0)) == 2
+
+
+def test_two_people_lost_together_are_told_apart_by_colour():
+    red, blue = walker(range(90), 300, 0.0), walker(range(90), 340, 0.0, colour=7)
+    swap = [look(c.frame, 340, rng=np.random.default_rng(1)) for c in red if c.frame > 60]
+    back = [
+        look(c.frame, 300, rng=np.random.default_rng(2), colour=7) for c in blue if c.frame > 60
+    ]
+    looks = by_frame(90, [c for c in red if c.frame < 40] + swap, blue[:40] + back)
+    for track in track_people(looks, FPS, 2.0):
+        colours = {int(c.colour[0].argmax()) for c in track.looks}
+        assert len(colours) == 1
+
+
+def test_things_that_rest_are_dropped_and_people_who_rest_stay():
+    person = walker(range(100), 300, 0.0)
+    bag = walker(range(100), 600, 0.0, peak=0.33)
+    passer = walker(range(100), 50, 5.0, peak=0.4, y=340.0)
+    tracks = track_people(by_frame(100, person, bag, passer), FPS, 2.0)
+    assert [owners(t, person, bag, passer) for t in tracks] == [{0}, {2}]
+
+
+def test_a_picture_of_a_person_is_dropped():
+    frozen = [look(f, 300, rng=np.random.default_rng(0), phase=0.1) for f in range(100)]
+    assert not is_person(Track(tuple(frozen)), FPS)
+    assert is_person(Track(tuple(walker(range(100), 300, 0.0))), FPS)
+
+
+def test_flashes_are_dropped_but_not_in_a_clip_of_one_frame():
+    person, flash = walker(range(60), 100, 2.0), walker(range(20, 24), 700, 0.0)
+    assert len(track_people(by_frame(60, person, flash), FPS, 2.0)) == 1
+    assert len(track_people(by_frame(1, person[:1]), FPS, 2.0)) == 1
+
+
+def test_nobody_gives_no_track():
+    assert track_people([[], [], []], FPS, 2.0) == []
+    assert stitch([], FPS, 2.0) == []
+
+
+def test_eight_people_side_by_side():
+    people = [walker(range(40), 60 + 100 * n, 1.0) for n in range(8)]
+    tracks = track_people(by_frame(40, *people), FPS, 2.0)
+    assert sorted(owners(t, *people) for t in tracks) == sorted({n} for n in range(8))
+
+
+def test_second_looks_are_removed_and_neighbours_kept():
+    rng = np.random.default_rng(0)
+    best, again = look(0, 300, rng=rng), look(0, 302, rng=rng, peak=0.6)
+    neighbour = look(0, 340, rng=rng, peak=0.6)
+    upside_down = look(0, 300, 300 - HEIGHT, rng=rng, peak=0.4, height=-HEIGHT)
+    rated = [(likelihood(c), False, c) for c in (again, upside_down, neighbour, best)]
+    kept = distinct(rated)
+    assert len(kept) == 2
+    assert kept[0] is best
+    assert kept[1] is neighbour
+    assert similarity(best, again) > 0.9 > similarity(best, neighbour)
+
+
+def test_a_short_swap_of_the_legs_is_undone_and_the_arms_left_alone():
+    looks = walker(range(40), 100, 2.0)
+    points = np.array([c.points for c in looks])
+    sizes = np.array([person_size(c.points) for c in looks])
+    swapped = points.copy()
+    legs = [k for k, name in enumerate(LANDMARKS) if name[-3:] in ("hip", "nee", "kle", "eel")]
+    legs += [LANDMARKS.index("left_foot_index"), LANDMARKS.index("right_foot_index")]
+    left = [k for k in legs if LANDMARKS[k].startswith("left")]
+    right = [LANDMARKS.index(LANDMARKS[k].replace("left", "right")) for k in left]
+    bad = slice(15, 21)
+    swapped[bad, left], swapped[bad, right] = points[bad, right], points[bad, left]
+    mended, _ = unswap(swapped, np.ones((40, 33)), sizes, np.arange(40) / FPS)
+    assert not np.allclose(swapped, points)
+    assert np.allclose(mended, points)
+
+
+def test_sides_without_a_swap_stay_as_they_are():
+    points = np.array([c.points for c in walker(range(60), 100, 2.0)])
+    sizes = np.full(60, HEIGHT)
+    mended, confidence = unswap(points, np.ones((60, 33)), sizes, np.arange(60) / FPS)
+    assert np.allclose(mended, points)
+    assert (confidence == 1).all()
+
+
+def test_a_point_that_jumps_loses_confidence_and_a_whole_body_that_moves_does_not():
+    points = np.array([c.points for c in walker(range(9), 100, 30.0)])
+    points[4, 15] += 0.4 * HEIGHT
+    factor = steadiness(points, np.full(9, HEIGHT), np.arange(9))
+    assert factor[4, 15] < 0.1
+    assert factor[4, 16] > 0.8
+    assert (factor[[0, 8]] == 1).all()
+
+
+def test_observations_are_sorted_and_hidden_or_outside_points_come_out_low():
+    main, brief = walker(range(60), 300, 1.0), walker(range(20, 50), 990, 0.0)
+    hidden = [c.visibility.__setitem__(15, 0.05) for c in main]
+    assert len(hidden) == 60
+    seen = observe(track_people(by_frame(60, main, brief), FPS, 2.0), video(60))
+    assert seen.person_id.tolist() == [1, 2]
+    names = seen.keypoint_names
+    assert len(names) == 21  # no small toes in this network
+    assert seen.confidence[0, 30, names.index("left_wrist")] < 0.1
+    assert seen.confidence[0, 30, names.index("left_hip")] > 0.9
+    assert seen.confidence[1, 30, names.index("left_shoulder")] == 0  # x > 1000
+    assert seen.boxes[1, 10].isnan().all()
+    expected = main[30].points[LANDMARKS.index("right_knee")]
+    assert np.allclose(seen.keypoints[0, 30, names.index("right_knee")], expected)
+
+
+def test_boxes_hold_the_sure_points_only_and_nothing_gives_nan():
+    points = torch.tensor([[[10.0, 10], [20, 60], [500, 500]], [[1, 1], [2, 2], [3, 3.0]]]).double()
+    confidence = torch.tensor([[0.9, 0.9, 0.05], [0, 0, 0]]).double()
+    boxes = keypoint_boxes(points, confidence)
+    assert boxes[0].tolist() == pytest.approx([7, 7, 23, 63])
+    assert boxes[1].isnan().all()
+
+
+def test_links_are_only_to_near_frames():
+    person = walker(range(30), 100, 0.0)
+    parts = link(by_frame(30, person[:5] + person[20:]), FPS)
+    assert [(t.first, t.last) for t in parts] == [(0, 4), (20, 29)]

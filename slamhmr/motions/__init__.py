@@ -1,0 +1,1 @@
+"""Recorded motion capture as SMPL motions: readers, retargeting and the motion file."""

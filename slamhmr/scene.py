@@ -136,6 +136,7 @@ class PointSet:
     pair_point: Int[Tensor, "n"]  # (point, joint) pairs where the joint's rotation moves the point
     pair_joint: Int[Tensor, "n"]
     contact: Int[Tensor, "4"]
+    clearance: Float[Tensor, "P"]  # m above the ground with the sole flat on it; 0 but for the feet
     size_directions: Float[Tensor, "B"]  # d length / d betas of the size measure
     size_template: float  # metres, neck to ankles at rest
     height_directions: Float[Tensor, "B"]
@@ -177,9 +178,17 @@ def point_set(body: BodyModel) -> PointSet:
     return PointSet(
         body, names, torch.tensor(places),
         torch.tensor([p for p, _ in pairs]), torch.tensor([j for _, j in pairs]),
-        torch.tensor([names.index(n) for n in CONTACT_POINTS]),
+        torch.tensor([names.index(n) for n in CONTACT_POINTS]), _clearance(body, names),
         size_directions, size, height_directions, height,
     )  # fmt: skip
+
+
+def _clearance(body: BodyModel, names: tuple[str, ...]) -> Float[Tensor, "P"]:
+    """Rest height of heels and toes above the lowest vertex; 0 for every other point."""
+    sole = body.v_template[:, 1].min()
+    heights = torch.stack([body.point_template[body.point_names.index(n), 1] for n in names]) - sole
+    on_foot = torch.tensor([name.endswith(("_heel", "_toe")) for name in names])
+    return torch.where(on_foot, heights, torch.zeros_like(heights))
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _fold(residual: Residual, folded: _Folded, corner: Tensor, corner_gradient: 
             product = torch.einsum("terd,terg->tedg", weighted, explicit)
             folded.border[span].index_add_(1, elements, product[kept])
     if explicit is not None:
-        flat = explicit.reshape(-1, explicit.shape[-1])
+        flat = explicit.flatten(end_dim=2)
         weights = weight[..., None].expand_as(value).reshape(-1, 1)
         corner += flat.T @ (weights * flat)
         corner_gradient += flat.T @ weighted_value.reshape(-1)
@@ -141,17 +141,16 @@ def _fold_feature_border(
     """Take the features' own dependence on the border into `folded.border` and the corner."""
     assert group.border is not None
     frames = len(group.border)
-    shape = (frames, group.feature_count, group.dimension, group.border.shape[-1])
-    own = group.border.reshape(shape)
+    own = group.border.reshape(frames, group.feature_count, group.dimension, -1)
     explicit = folded.border.clone()
     folded.border += folded.weights[0] @ own
     for k in range(1, MAX_STENCIL):
         weights = folded.weights[k][: frames - k]
         folded.border[: frames - k] += weights @ own[k:]
         folded.border[k:] += weights.transpose(-1, -2) @ own[: frames - k]
-    flat = own.reshape(-1, shape[-1])
-    corner += flat.T @ folded.border.reshape(-1, shape[-1])
-    corner += explicit.reshape(-1, shape[-1]).T @ flat
+    flat = own.flatten(end_dim=2)
+    corner += flat.T @ folded.border.flatten(end_dim=2)
+    corner += explicit.flatten(end_dim=2).T @ flat
     corner_gradient += flat.T @ folded.gradient.reshape(-1)
 
 
@@ -165,7 +164,7 @@ def _add_direct(group: FeatureGroup, folded: _Folded, equations: ChainEquations)
     columns = slice(group.column, group.column + count * dimension)
     frames = len(folded.gradient)
     equations.gradient[:, columns] += folded.gradient.reshape(frames, -1)
-    equations.border[:, columns] += folded.border.reshape(frames, count * dimension, -1)
+    equations.border[:, columns] += folded.border.flatten(start_dim=1, end_dim=2)
 
 
 def _add_products(group: FeatureGroup, folded: _Folded, equations: ChainEquations) -> None:
@@ -189,5 +188,5 @@ def _add_products(group: FeatureGroup, folded: _Folded, equations: ChainEquation
             equations.band[k][start : start + length] += here[:length] @ product
         gradient = folded.gradient[start:stop].reshape(-1, height, 1)
         equations.gradient[start:stop] += (here @ gradient)[..., 0]
-        border = folded.border[start:stop].reshape(stop - start, height, -1)
+        border = folded.border[start:stop].flatten(start_dim=1, end_dim=2)
         equations.border[start:stop] += here @ border

@@ -67,7 +67,8 @@ def contact_height(
 ) -> Residual:
     """Height of heels and toes over the ground while in contact, over sigma.
 
-    r = (n.x + d) / sigma, weight = p. Source: SLAHMR's contact_height, there L1 beyond 8 cm.
+    r = (n.x + d - h) / sigma, h the point's height above a flat sole; weight = p. Source:
+    SLAHMR's contact_height, there L1 beyond 8 cm.
     """
     places = features.points.contact
     height, derivative, border = _height(features, places, settings.sigma, derivatives)
@@ -104,10 +105,11 @@ def penetration(
 def _height(
     features: PersonFeatures, places: Tensor, sigma: float, derivatives: bool
 ) -> tuple[Float[Tensor, "T E 1"], Tensor | None, Tensor | None]:
-    """Signed height n.x + d over sigma, with derivatives for points, scale and ground."""
+    """Signed height of the sole under each point over sigma; derivatives for all it depends on."""
     normal, offset = features.ground[:3], features.ground[3]
     points = features.world[:, places]
-    value = ((points @ normal + offset) / sigma)[..., None]
+    height = points @ normal + offset - features.points.clearance[places]
+    value = (height / sigma)[..., None]
     if not derivatives:
         return value, None, None
     derivative = (normal / sigma).expand(1, *points.shape[:2], 1, 3)

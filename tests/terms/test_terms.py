@@ -146,9 +146,8 @@ def test_standing_still_on_the_floor_costs_nothing(name):
     scene = replace(scene, people=(still,))
     layout = synthetic.layout()
     features = person_features(points, evidence[0], layout, scene, 0)
-    feet = features.world[0, points.contact]
-    lowest = float(features.world[0, :, 2].min())
-    offset = -lowest if name == "penetration" else -float(feet[0, 2])
+    height = features.world[0, :, 2] - points.clearance
+    offset = -float(height.min() if name == "penetration" else height[points.contact[0]])
     ground = torch.tensor([0.0, 0.0, 1.0, offset], dtype=torch.float64)
     contacts = torch.zeros(8, 4, dtype=torch.float64)
     contacts[:, 0] = 1.0

@@ -82,10 +82,11 @@ def read_arrays(path: Path) -> Arrays:
     if not path.is_file():
         raise InputError(f"'{path}' does not exist")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if not isinstance(content, np.lib.npyio.NpzFile):
                 raise InputError(f"'{path}' is not an npz file; write it with numpy.savez")
-            return {key: file[key] for key in file.files}
+            return {key: content[key] for key in content.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as e:
         reason = " ".join(str(e).split()) or type(e).__name__
         raise InputError(f"'{path}' is damaged or holds pickled objects: {reason}") from e
@@ -185,20 +186,6 @@ def settings_hash(settings: object) -> str:
     """Hash of JSON-ready settings or dataclasses of them."""
     plain = json.dumps(json_ready(_plain(settings)), sort_keys=True)
     return hashlib.blake2b(plain.encode(), digest_size=16).hexdigest()
-
-
-def code_hash(parts: tuple[str, ...]) -> str:
-    """Hash of the source of the parts (modules or packages) of slamhmr that make a step."""
-    root = Path(__file__).parent
-    sources = [p for part in parts for p in _sources(root / part)]
-    return content_hash(sources)
-
-
-def _sources(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(path.rglob("*.py"))
-    module = path.with_suffix(".py")
-    return [module] if module.is_file() else []
 
 
 def _plain(settings: object) -> object:

@@ -19,7 +19,6 @@ from slamhmr.report_page import write_page
 from slamhmr.reprojection import score
 from slamhmr.runfolder import RunFolder
 from slamhmr.sequence import Sequence, known_heights, open_sequence
-from slamhmr.stages import check_stage
 from slamhmr.types import Result, StageReport
 
 LOG = logging.getLogger(__name__)
@@ -52,12 +51,13 @@ def optimize(
     A step whose stamp is valid is read instead of computed. Raises the SlamhmrError kinds; what was
     finished before stays, and the next run goes on from there.
     """
-    check_schedule(config)
+    steps.check_schedule(config)
     torch.manual_seed(config.seed)
     sequence = open_sequence(folder)
     body = load_body(config.body.model)
     with RunFolder(out or folder / "slamhmr", overwrite=overwrite) as run:
         write_text(run.path("config.yaml"), to_yaml(config))
+        run.keep_only(steps.files(config))
 
         observations = steps.observe(run, sequence, config, progress)
         known_heights(sequence, observations)  # a height of nobody fails before the long steps
@@ -69,8 +69,7 @@ def optimize(
         scores = {"start": score(state, observations, body)}
         reports: list[StageReport] = []
         last = "3_initial"
-        for number, name in enumerate(config.schedule, start=4):
-            file = f"{number}_{name}"
+        for name, file in zip(config.schedule, steps.stage_files(config), strict=True):
             state, report = steps.solve_stage(
                 run, state, start, file=file, after=last, progress=progress
             )
@@ -93,12 +92,6 @@ def optimize(
         write_json(run.path("report.json"), facts)
         draw(run, sequence, result, facts, config, progress)
     return Outcome(run.folder, result, facts)
-
-
-def check_schedule(config: Config) -> None:
-    """Raise ConfigError if a scheduled stage frees or minimises something that does not exist."""
-    for name in config.schedule:
-        check_stage(name, config.stages[name])
 
 
 def draw(

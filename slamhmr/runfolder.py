@@ -16,18 +16,17 @@ from slamhmr import __version__
 from slamhmr.artifacts import (
     TEMPORARY_PREFIX,
     Value,
-    code_hash,
     content_hash,
     load,
     read_stamp,
     save,
     settings_hash,
 )
+from slamhmr.codehash import code_hash
 from slamhmr.errors import InputError
 
 LOG = logging.getLogger(__name__)
 LOCK = ".lock"
-COMMON_CODE = ("types", "skeleton", "geometry", "video", "artifacts", "sequence")
 NUMBERED = re.compile(r"\d+_\w+\.npz")
 PRODUCTS = ("result.npz", "report.json", "report.html", "overlay.mp4", "topview.png")
 
@@ -93,7 +92,7 @@ class RunFolder:
         wanted = {
             "config": settings_hash(settings),
             "inputs": content_hash(list(inputs)),
-            "code": code_hash((*COMMON_CODE, *code)),
+            "code": code_hash(*code),
         }
         old = read_stamp(path)
         if old is not None and not self._stale and all(old.get(k) == wanted[k] for k in wanted):

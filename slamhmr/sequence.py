@@ -120,8 +120,12 @@ def require_frames(count: int, where: str) -> None:
 def prepare_observations(observations: Observations, sequence: Sequence) -> Observations:
     """Observations of the kept frames and people, corrected by `constraints.yaml`.
 
-    Raises InputError if lengths disagree, a wanted person is missing or nobody is left.
+    `fps` of sequence.yaml outweighs the file's. Raises InputError if lengths or image sizes
+    disagree, a wanted person is missing or nobody is left.
     """
+    if sequence.video is not None:
+        size = sequence.video.image_size
+        _require_size(observations.image_size, "observations.npz", size, "the video")
     count = observations.keypoints.shape[1]
     kept = _kept(count, sequence, "observations.npz")
     if (kept.start, kept.stop) != (0, count):
@@ -133,6 +137,10 @@ def prepare_observations(observations: Observations, sequence: Sequence) -> Obse
             boxes=observations.boxes[:, kept],
             timestamps=times - times[0],
         )
+    fps = sequence.settings.fps
+    if fps is not None and fps != observations.fps:
+        times = torch.arange(observations.keypoints.shape[1], dtype=torch.float64) / fps
+        observations = dataclasses.replace(observations, fps=fps, timestamps=times)
     require_frames(observations.keypoints.shape[1], "observations")
     observations = apply_constraints(observations, sequence.constraints)
     wanted = sequence.settings.people
@@ -148,10 +156,13 @@ def prepare_observations(observations: Observations, sequence: Sequence) -> Obse
     return observations
 
 
-def prepare_cameras(cameras: CameraTrack, sequence: Sequence, frame_count: int) -> CameraTrack:
-    """Cameras of the kept frames. Raises InputError if they are not as many as the observations."""
+def prepare_cameras(
+    cameras: CameraTrack, sequence: Sequence, observations: Observations
+) -> CameraTrack:
+    """Cameras of the kept frames. Raises InputError if they do not fit the observations."""
+    _require_size(cameras.image_size, "cameras.npz", observations.image_size, "observations")
     count = len(cameras.world_from_cam)
-    kept = _kept(count, sequence, "cameras.npz", frame_count)
+    kept = _kept(count, sequence, "cameras.npz", observations.keypoints.shape[1])
     covariance = cameras.covariance
     return dataclasses.replace(
         cameras,
@@ -172,6 +183,13 @@ def known_heights(sequence: Sequence, observations: Observations) -> Float[Tenso
         if person not in ids:
             raise InputError(f"height_m names person {person}; there are {ids}")
     return torch.tensor([given.get(person, torch.nan) for person in ids], dtype=torch.float64)
+
+
+def _require_size(
+    size: tuple[int, int], name: str, other: tuple[int, int], other_name: str
+) -> None:
+    if size != other:
+        raise InputError(f"{name} is for images of {size} px, {other_name} of {other}")
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:

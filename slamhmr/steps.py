@@ -16,7 +16,7 @@ from slamhmr.config import Config, backend_options
 from slamhmr.errors import BackendError, InputError
 from slamhmr.export.result import build_result
 from slamhmr.geometry import default_intrinsics
-from slamhmr.registry import backend
+from slamhmr.registry import DETECTORS, INITIALISERS, SLAM, backend
 from slamhmr.runfolder import RunFolder
 from slamhmr.sequence import (
     Sequence,
@@ -24,12 +24,26 @@ from slamhmr.sequence import (
     prepare_cameras,
     prepare_observations,
 )
-from slamhmr.stages import run_stage
+from slamhmr.stages import check_stage, run_stage
 from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
 
-BODY_CODE = ("body", "body_files", "assets")
-INIT_CODE = ("init", *BODY_CODE)
-STAGE_CODE = ("stages", "terms", "scene", "solve", *INIT_CODE)
+PREPARE = "slamhmr.sequence"  # what is done to the files of a sequence before they are used
+
+
+def stage_files(config: Config) -> list[str]:
+    """Names of the files of the scheduled stages: "4_root", "5_smooth", ..."""
+    return [f"{number}_{name}" for number, name in enumerate(config.schedule, start=4)]
+
+
+def files(config: Config) -> list[str]:
+    """Names of all numbered files of a run."""
+    return ["1_observations", "2_cameras", "3_initial", *stage_files(config)]
+
+
+def check_schedule(config: Config) -> None:
+    """Raise ConfigError if a scheduled stage frees or minimises something that does not exist."""
+    for name in config.schedule:
+        check_stage(name, config.stages[name])
 
 
 def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) -> Observations:
@@ -51,7 +65,7 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
         compute,
         settings=[name, config.options.get(name), sequence.settings, sequence.constraints],
         inputs=_inputs(sequence, sequence.observations if name == "file" else None),
-        code=("detect", "constraints"),
+        code=(DETECTORS[name], PREPARE),
     )
     return value
 
@@ -68,11 +82,10 @@ def track_camera(
 
     def compute() -> CameraTrack:
         module = backend("slam", name)
-        count = observations.keypoints.shape[1]
         if name == "file":
             path = _given(sequence.cameras, "cameras.npz")
             cameras = module.read_cameras(path, frame_count=None)
-            return prepare_cameras(cameras, sequence, count)
+            return prepare_cameras(cameras, sequence, observations)
         intrinsics, notes = _intrinsics(sequence, observations)
         options = backend_options(module.Options, name, config)
         video = _video(sequence, f"slam={name}")
@@ -95,7 +108,7 @@ def track_camera(
         inputs=_inputs(
             sequence, sequence.cameras if name == "file" else None, run.path("1_observations.npz")
         ),
-        code=("slam",),
+        code=(*SLAM.values(), PREPARE) if name == "auto" else (SLAM[name], PREPARE),
     )
     return value
 
@@ -127,7 +140,7 @@ def initialise(
         compute,
         settings=[name, config.options.get(name), config.body, config.seed],
         inputs=[*made_of, *_body_file(config), *([given] if given is not None else [])],
-        code=INIT_CODE,
+        code=(INITIALISERS[name],),
     )
     return value
 
@@ -176,7 +189,7 @@ def solve_stage(
         compute,
         settings=[settings, heights, cuts, start.config.body, start.config.seed],
         inputs=[*(run.path(f"{made}.npz") for made in made_of), *_body_file(start.config)],
-        code=STAGE_CODE,
+        code=("slamhmr.stages", "slamhmr.init.align"),
         note=lambda: report_to_json(reports[0]),
     )
     return solved, report_from_json(note)
@@ -192,7 +205,7 @@ def conclude(
         lambda: build_result(state, start.body, start.observations, provenance=provenance),
         settings=[start.config.body, provenance],
         inputs=[run.path(f"{after}.npz"), *_body_file(start.config)],
-        code=("export", "reprojection", *BODY_CODE),
+        code=("slamhmr.export.result",),
     )
     return result
 

@@ -1,0 +1,165 @@
+import json
+
+import numpy as np
+import pytest
+from sequences import FRAMES, FakeSteps, make_state, write_sequence, write_video
+
+from slamhmr.config import load_config
+from slamhmr.errors import BackendError, SlamhmrError
+from slamhmr.pipeline import optimize
+
+ALL = ["detect", "slam", "init", "root", "smooth", "motion"]
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    return FakeSteps(make_state()).install(monkeypatch)
+
+
+def sequence(tmp_path):
+    folder = tmp_path / "clip"
+    write_video(folder / "video.mp4")
+    return folder
+
+
+def test_steps_run_in_order_and_leave_the_files_of_the_contract(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    outcome = optimize(folder, load_config())
+    assert fakes.calls == ALL
+    names = {path.name for path in (folder / "slamhmr").iterdir()}
+    assert names == {
+        "config.yaml", "1_observations.npz", "2_cameras.npz", "3_initial.npz", "4_root.npz",
+        "5_smooth.npz", "6_motion.npz", "result.npz", "report.json", "report.html", "overlay.mp4",
+        "topview.png",
+    }  # fmt: skip
+    assert outcome.failed == []
+    assert {path.name for path in folder.iterdir()} == {"video.mp4", "slamhmr"}
+
+
+def test_a_second_run_computes_nothing_and_says_the_same(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    first = optimize(folder, load_config())
+    fakes.calls.clear()
+    second = optimize(folder, load_config())
+    assert fakes.calls == []
+    assert first.report == second.report
+
+
+@pytest.mark.parametrize("interrupted", ["slam", "smooth"])
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, fakes, interrupted):
+    folder = sequence(tmp_path)
+    fakes.fail_at = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        optimize(folder, load_config())
+    assert not (folder / "slamhmr" / ".lock").exists()
+    fakes.fail_at = ""
+    fakes.calls.clear()
+    optimize(folder, load_config())
+    assert fakes.calls == ALL[ALL.index(interrupted) :]
+
+
+def test_a_changed_stage_computes_it_and_the_later_ones(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    optimize(folder, load_config())
+    fakes.calls.clear()
+    optimize(folder, load_config((), ["stages.smooth.iterations=3"]))
+    assert fakes.calls == ["smooth", "motion"]
+
+
+def test_overwrite_computes_everything(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    optimize(folder, load_config())
+    fakes.calls.clear()
+    optimize(folder, load_config(), overwrite=True)
+    assert fakes.calls == ALL
+
+
+def test_a_shorter_schedule_leaves_no_file_of_the_longer_one(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    optimize(folder, load_config())
+    optimize(folder, load_config((), ["schedule=[root]"]))
+    assert sorted(p.name for p in (folder / "slamhmr").glob("[4-9]_*")) == ["4_root.npz"]
+
+
+def test_own_files_are_used_and_never_touched(tmp_path, fakes):
+    folder = write_sequence(tmp_path / "clip")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    optimize(folder, load_config(), out=tmp_path / "elsewhere", overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert (tmp_path / "elsewhere" / "result.npz").exists()
+    assert not (tmp_path / "elsewhere" / "overlay.mp4").exists()
+
+
+def test_report_tells_energies_pixels_seconds_and_where_from(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    optimize(folder, load_config())
+    report = json.loads((folder / "slamhmr" / "report.json").read_text())
+    assert list(report["scores"]) == ["start", "root", "smooth", "motion"]
+    assert report["stages"][0]["energy_before"] == {"data": 2.0}
+    assert {"1_observations", "6_motion", "total"} <= set(report["seconds"])
+    assert report["people"]["1"] == {"frames": FRAMES, "seen_share": 1.0, "longest_gap": 0}
+    assert list(report["provenance"]["inputs"]) == ["video.mp4"]
+    assert any("focal length guessed" in note for note in report["notes"])
+    page = (folder / "slamhmr" / "report.html").read_text()
+    assert "data:image/png;base64" in page
+    assert "data:image/jpeg;base64" in page
+
+
+def test_known_intrinsics_are_no_guess(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    (folder / "sequence.yaml").write_text("intrinsics: [300, 300, 160, 120]")
+    report = optimize(folder, load_config()).report
+    assert not any("guessed" in note for note in report["notes"])
+
+
+def test_a_lost_camera_is_refused_unless_allowed(tmp_path, fakes, monkeypatch):
+    folder = sequence(tmp_path)
+    honest = fakes.backend
+
+    def backend(kind, name):
+        module = honest(kind, name)
+        if kind == "slam" and name != "rotation":
+
+            def lost(*_, **__):
+                raise BackendError("camera lost at frame 3")
+
+            module.track_camera = lost
+        return module
+
+    monkeypatch.setattr("slamhmr.steps.backend", backend)
+    with pytest.raises(BackendError, match="camera lost at frame 3.*allow_degraded=true"):
+        optimize(folder, load_config())
+    report = optimize(folder, load_config((), ["allow_degraded=true"])).report
+    assert any(note.startswith("degraded: camera path lost") for note in report["notes"])
+
+
+def test_gates_that_fail_are_said(tmp_path, fakes):
+    config = load_config((), ["gates.reprojection_percent=-1"])
+    outcome = optimize(sequence(tmp_path), config)
+    assert len(outcome.failed) == 1
+    assert "of the box height; limit -1" in outcome.failed[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["detect=file"], "'observations.npz' is not in the sequence directory"),
+        (["options.blazepose.treshold=1"], "did you mean 'threshold'"),
+        (["body.model=/nowhere/smpl.npz"], "nowhere"),
+        (["stages.root.terms.reprojektion={}"], "reprojektion"),
+    ],
+)
+def test_a_wrong_configuration_stops_before_the_long_steps(tmp_path, fakes, words, message):
+    with pytest.raises(SlamhmrError, match=message):
+        optimize(sequence(tmp_path), load_config((), words))
+    assert fakes.calls == []
+
+
+def test_without_pixels_the_real_steps_solve(tmp_path):
+    """The only fake-free run here: observations and cameras given, no detector, no SLAM package."""
+    folder = write_sequence(tmp_path, people=2, initial=False)
+    outcome = optimize(folder, load_config())
+    assert outcome.report["scores"]["motion"]["median_percent"] < 2.0
+    with np.load(folder / "slamhmr" / "result.npz", allow_pickle=False) as result:
+        assert all(np.isfinite(result[k]).all() for k in ("joints", "transl", "world_from_cam"))
+        assert abs(result["world_from_cam"][0, :2, 3]).max() < 1e-9

@@ -1,0 +1,154 @@
+import json
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from sequences import make_cameras
+
+from slamhmr.errors import InputError
+from slamhmr.runfolder import LOCK, RunFolder
+from slamhmr.types import CameraTrack
+
+
+class Counted:
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self):
+        self.count += 1
+        return make_cameras()
+
+
+def run_once(folder: Path, source: Path, *, settings=1, compute=None, overwrite=False):
+    """Two steps, the second made of the first; returns which were computed."""
+    first, second = compute or Counted(), Counted()
+    with RunFolder(folder, overwrite=overwrite) as run:
+        run.step("1_a", CameraTrack, first, settings=settings, inputs=[source], code=())
+        run.step("2_b", CameraTrack, second, settings=0, inputs=[run.path("1_a.npz")], code=())
+    return first.count, second.count
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "input.bin"
+    path.write_bytes(b"content")
+    return path
+
+
+def test_valid_stamps_skip(tmp_path, source):
+    assert run_once(tmp_path / "run", source) == (1, 1)
+    assert run_once(tmp_path / "run", source) == (0, 0)
+
+
+def test_another_input_or_setting_computes_all_from_there(tmp_path, source):
+    run_once(tmp_path / "run", source)
+    source.write_bytes(b"other")
+    assert run_once(tmp_path / "run", source) == (1, 1)
+    assert run_once(tmp_path / "run", source, settings=2) == (1, 1)
+    assert run_once(tmp_path / "run", source, settings=2) == (0, 0)
+
+
+def test_other_code_computes_anew(tmp_path, source, monkeypatch):
+    run_once(tmp_path / "run", source)
+    monkeypatch.setattr("slamhmr.runfolder.code_hash", lambda *modules: "another version")
+    assert run_once(tmp_path / "run", source) == (1, 1)
+
+
+@pytest.mark.parametrize(("damaged", "expected"), [("1_a.npz", (1, 1)), ("2_b.npz", (0, 1))])
+def test_a_damaged_step_and_all_later_ones_are_computed_anew(tmp_path, source, damaged, expected):
+    run_once(tmp_path / "run", source)
+    path = tmp_path / "run" / damaged
+    path.write_bytes(path.read_bytes()[:-100])
+    assert run_once(tmp_path / "run", source) == expected
+
+
+def test_overwrite_computes_all_and_keeps_what_is_not_ours(tmp_path, source):
+    run_once(tmp_path / "run", source)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert run_once(tmp_path / "run", source, overwrite=True) == (1, 1)
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_products_of_an_older_run_go_when_a_step_is_computed_anew(tmp_path, source):
+    run_once(tmp_path / "run", source)
+    (tmp_path / "run" / "report.json").write_text("{}")
+    run_once(tmp_path / "run", source)
+    assert (tmp_path / "run" / "report.json").exists()
+    run_once(tmp_path / "run", source, settings=2)
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_a_skipped_step_gives_its_value_note_and_seconds(tmp_path, source):
+    def once():
+        with RunFolder(tmp_path / "run") as run:
+            value, note = run.step(
+                "1_a", CameraTrack, make_cameras, settings=0, inputs=[source], code=(),
+                note=lambda: {"energy": 1.5},
+            )  # fmt: skip
+            return value, note, run.seconds["1_a"]
+
+    first, second = once(), once()
+    assert torch.equal(first[0].world_from_cam, second[0].world_from_cam)
+    assert first[1:] == second[1:]
+
+
+def test_leftovers_of_interrupted_writes_are_removed(tmp_path):
+    (tmp_path / ".partial-5_smooth-xyz.npz").write_bytes(b"half")
+    (tmp_path / "own.npz").write_bytes(b"not ours")
+    with RunFolder(tmp_path):
+        assert sorted(p.name for p in tmp_path.iterdir()) == [LOCK, "own.npz"]
+    assert [p.name for p in tmp_path.iterdir()] == ["own.npz"]
+
+
+def test_numbered_files_of_another_schedule_go(tmp_path, source):
+    run_once(tmp_path / "run", source)
+    with RunFolder(tmp_path / "run") as run:
+        run.keep_only(["1_a"])
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["1_a.npz"]
+
+
+def hold(folder, ready, done):
+    with RunFolder(folder):
+        ready.set()
+        done.wait(20)
+
+
+def test_a_second_process_is_refused_with_the_pid_of_the_first(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path, ready, done))
+    other.start()
+    try:
+        assert ready.wait(30)
+        words = f"in use by process {other.pid} on {socket.gethostname()}"
+        with pytest.raises(InputError, match=words), RunFolder(tmp_path):
+            pass
+    finally:
+        done.set()
+        other.join(20)
+    with RunFolder(tmp_path):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path, ready, done))
+    other.start()
+    assert ready.wait(30)
+    other.kill()
+    other.join(20)
+    assert (tmp_path / LOCK).exists()
+    with RunFolder(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_the_lock_of_another_host_is_respected(tmp_path):
+    (tmp_path / LOCK).write_text(json.dumps({"pid": 7, "host": "elsewhere"}))
+    with pytest.raises(InputError, match="process 7 on elsewhere; if it is gone, delete"):
+        RunFolder(tmp_path).__enter__()
+    assert (tmp_path / LOCK).exists()

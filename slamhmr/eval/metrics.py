@@ -134,12 +134,13 @@ def path_length_m(path: Path) -> float:
     return float((path[1:] - path[:-1]).norm(dim=-1).sum())
 
 
-def rte_percent(predicted: Path, truth: Path) -> PerFrame:
+def rte_percent(predicted: Path, truth: Path, *, length_m: float | None = None) -> PerFrame:
     """RTE: error of the root path after one rigid alignment, in percent of the truth's length.
 
+    `length_m` replaces the length of `truth` where that path has gaps, which are no motion.
     Raises ValueError for a truth that does not move: the ratio has no meaning.
     """
-    length = path_length_m(truth)
+    length = path_length_m(truth) if length_m is None else length_m
     if length < 1e-6:
         raise ValueError("the true path has no length: rte is undefined")
     aligned = align_sequence(predicted[:, None], truth[:, None], with_scale=False)[:, 0]

@@ -12,18 +12,19 @@ from slamhmr.body import BodyModel, forward_points
 from slamhmr.contacts import contacts_from_kinematics, point_velocity
 from slamhmr.errors import InputError
 from slamhmr.geometry import rigid, rotation_between
+from slamhmr.init.gravity import robust_up
 from slamhmr.skeleton import CONTACT_POINTS
 from slamhmr.types import CameraTrack, Initial, Observations, SceneState
 
-UP_SIGMA = (
-    0.17  # rad (10 deg), lean of a standing or walking person beyond which a frame counts less
-)
-LEVEL_SIGMA = 0.10  # rad, roll of a hand-held camera, as a mild second opinion on gravity
 ACROSS_SIGMA = 0.2  # m/s, velocity of a standing foot across the line of sight
 ALONG_SIGMA = 0.6  # m/s, along it: depth is what one camera knows worst
 PERSON_SPEED = 2.0  # m/s, scale of how fast people move, a weak regulariser of the scale
 PERSON_WEIGHT = 0.03
 SCALE_SPEEDS = (0.01, 20.0)  # m/s, median speed of the camera at the ends of the searched scales
+UP_DOUBT = 0.1  # rad, gravity from people who stand
+CAMERA_HEIGHT = (1.5, 0.6)  # m, mean and scale (Cauchy) of a camera above the floor
+FLOOR_SIGMA = 0.08  # m, height of one standing foot
+STEP_SECONDS = 0.5  # heights of a foot within a step are one measurement
 LOWEST_SIGMA = 0.04  # m, a foot this much higher than the other is probably swinging
 
 
@@ -39,17 +40,25 @@ def align(
     if not bool(initial.valid.any()):
         raise InputError("no person is valid in any frame of the start (initial.npz)")
     observed = _observed(initial, observations)
-    levelled = level_cameras(initial, observed, cameras, body)
-    turn = levelled.world_from_cam[:, :3, :3]
     points, names = _camera_points(initial, body)
     feet = [names.index(name) for name in CONTACT_POINTS]
-    swung = torch.einsum("tij,ntpj->ntpi", turn, points)
-    centres = levelled.world_from_cam[:, :3, 3]
-    scale = 1.0
-    if cameras.moving and not cameras.scale_known:
-        scale = camera_scale(swung[:, :, feet], swung[:, :, 0], centres, observed, observations.fps)
-    world = swung + scale * centres[None, :, None]
-    contacts, ground = _contacts_and_floor(world[:, :, feet], observed, observations.fps)
+    up = gravity_up(points, names, observed, cameras.world_from_cam[:, :3, :3])
+    levelled = level_cameras(cameras, up)
+    for last in (False, True):
+        turn = levelled.world_from_cam[:, :3, :3]
+        centres = levelled.world_from_cam[:, :3, 3]
+        swung = torch.einsum("tij,ntpj->ntpi", turn, points)
+        scale = 1.0
+        if cameras.moving and not cameras.scale_known:
+            scale = camera_scale(
+                swung[:, :, feet], swung[:, :, 0], centres, observed, observations.fps
+            )
+        world = swung + scale * centres[None, :, None]
+        contacts, ground = _contacts_and_floor(world[:, :, feet], observed, observations.fps)
+        if not last:
+            eyes = scale * centres.mean(dim=0)
+            up = _floor_normal(world[:, :, feet], contacts, eyes, observations.fps)
+            levelled = level_cameras(levelled, up)
     if initial.contacts is not None:
         contacts = initial.contacts
     root = turn @ initial.cam_from_root[..., :3, :3]
@@ -68,12 +77,9 @@ def align(
     )
 
 
-def level_cameras(
-    initial: Initial, observed: Bool[Tensor, "N T"], cameras: CameraTrack, body: BodyModel
-) -> CameraTrack:
-    """Cameras with z up and the first centre at the origin, still in SLAM units."""
+def level_cameras(cameras: CameraTrack, up: Float[Tensor, "3"]) -> CameraTrack:
+    """Cameras turned so that `up` is z, the first centre at the origin, still in SLAM units."""
     turn = cameras.world_from_cam[:, :3, :3]
-    up = gravity_up(initial, observed, turn, body)
     vertical = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     levelled = rotation_between(up, vertical)
     ahead = levelled @ turn[0, :, 2]
@@ -91,18 +97,17 @@ def level_cameras(
 
 
 def gravity_up(
-    initial: Initial,
+    points: Float[Tensor, "N T P 3"],
+    names: list[str],
     observed: Bool[Tensor, "N T"],
     world_from_cam: Float[Tensor, "T 3 3"],
-    body: BodyModel,
 ) -> Float[Tensor, "3"]:
     """Direction of up in the SLAM world: robust mean of the trunks and legs of people who stand.
 
-    A frame's vote is the direction from the ankles to the neck, weighted by how stretched the legs
-    and trunk are (bent and sitting people do not vote) and re-weighted by its agreement (Cauchy).
-    Cameras vote for their own roll.
+    A frame's vote is the direction from the ankles to the neck (`points` in the camera), weighted
+    by how stretched the legs and trunk are (bent and sitting people do not vote) and re-weighted by
+    its agreement (Cauchy). Cameras vote for their own roll.
     """
-    points, names = _camera_points(initial, body)
     turned = torch.einsum("tij,ntpj->ntpi", world_from_cam, points)
     ankles = turned[:, :, [names.index("left_ankle"), names.index("right_ankle")]]
     neck, pelvis = turned[:, :, names.index("neck")], turned[:, :, 0]
@@ -113,30 +118,7 @@ def gravity_up(
     upright = torch.nn.functional.cosine_similarity(trunk, legs.mean(dim=2), dim=-1).clamp_min(0)
     vote = torch.sigmoid((straight - 0.85) / 0.03) * upright**4 * observed + 1e-4 * observed
     axes = torch.nn.functional.normalize(neck - ankles.mean(dim=2), dim=-1)
-    level = -world_from_cam[:, :, 1]
-    return _robust_direction(axes[observed], vote[observed], level, world_from_cam[:, :, 0])
-
-
-def _robust_direction(
-    axes: Float[Tensor, "V 3"],
-    vote: Float[Tensor, "V"],
-    level: Float[Tensor, "T 3"],
-    right: Float[Tensor, "T 3"],
-) -> Float[Tensor, "3"]:
-    """Weighted Cauchy mean of the votes, with the cameras' x axes mildly asked to be level."""
-    up = torch.nn.functional.normalize((vote[:, None] * axes).sum(dim=0), dim=0)
-    if float(up.norm()) < 0.5:
-        up = torch.nn.functional.normalize(level.mean(dim=0), dim=0)
-    roll = (right[:, :, None] * right[:, None]).mean(dim=0) / LEVEL_SIGMA**2
-    for _ in range(30):
-        angle = torch.arccos((axes @ up).clamp(-1, 1))
-        weight = vote / (1 + (angle / UP_SIGMA) ** 2)
-        weight = weight / weight.sum() / UP_SIGMA**2 * 10  # ten independent votes are worth a clip
-        # minimise sum w |u - a|^2 + u' roll u over u: a linear system, then back to the sphere
-        matrix = weight.sum() * torch.eye(3, dtype=up.dtype) + roll
-        target = (weight[:, None] * axes).sum(dim=0)
-        up = torch.nn.functional.normalize(torch.linalg.solve(matrix, target), dim=0)
-    return up
+    return robust_up(axes[observed], vote[observed], world_from_cam)
 
 
 def camera_scale(
@@ -215,6 +197,38 @@ def _contacts_and_floor(
         ground = torch.tensor([0.0, 0.0, 1.0, -height], dtype=torch.float64)
     assert ground is not None
     return contacts, ground
+
+
+def _floor_normal(
+    feet: Float[Tensor, "N T 4 3"],
+    contacts: Float[Tensor, "N T 4"],
+    eyes: Float[Tensor, "3"],
+    fps: float,
+) -> Float[Tensor, "3"]:
+    """Up corrected by the plane that standing feet lie on: h = a x + b y + c, Cauchy re-weighted.
+
+    The correction is held by `UP_DOUBT`. Feet within `STEP_SECONDS` are one measurement, and the
+    camera is one: it is probably held `CAMERA_HEIGHT` above the same plane (a lean towards the
+    camera, which no single camera sees well, shows there). A walk on a slope levels the slope.
+    """
+    weight = (contacts * _lower_foot(feet) / (4 * STEP_SECONDS * fps)).flatten()
+    below = eyes - torch.tensor([0.0, 0.0, CAMERA_HEIGHT[0]], dtype=feet.dtype)
+    place = torch.cat([feet.flatten(0, 2), below[None]])
+    weight = torch.cat([weight, torch.ones_like(weight[:1])])
+    sigma = torch.full_like(weight, FLOOR_SIGMA)
+    sigma[-1] = CAMERA_HEIGHT[1]
+    rows = torch.cat([place[:, :2], torch.ones_like(place[:, :1])], dim=-1)
+    rows[:, :2] -= rows[:-1, :2].mean(dim=0)
+    hold = torch.diag(torch.tensor([1.0, 1.0, 0.0], dtype=feet.dtype)) / UP_DOUBT**2
+    hold = hold + 1e-6 * torch.eye(3, dtype=feet.dtype)
+    height = _weighted_median(place[:-1, 2], weight[:-1] + 1e-9)
+    plane = torch.tensor([0.0, 0.0, height], dtype=feet.dtype)
+    for _ in range(10):
+        off = (place[:, 2] - rows @ plane) / sigma
+        scaled = rows * (weight / (1 + off**2) / sigma**2)[:, None]
+        plane = torch.linalg.solve(scaled.T @ rows + hold, scaled.T @ place[:, 2])
+    normal = torch.stack([-plane[0], -plane[1], torch.ones_like(plane[0])])
+    return torch.nn.functional.normalize(normal, dim=0)
 
 
 def _weighted_median(values: Float[Tensor, "V"], weight: Float[Tensor, "V"]) -> float:

@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from priors.pose import PosePrior, load_pose_prior
 from slamhmr.body import BodyModel
-from slamhmr.errors import InputError
+from slamhmr.errors import InputError, MissingAsset
 from slamhmr.geometry import bearings as to_bearings
 from slamhmr.geometry import fill_gaps, rigid
 from slamhmr.init.fit import Evidence, FitWeights, Mixture, fit_frames, fit_sequence
+from slamhmr.init.gravity import robust_up
 from slamhmr.init.kinematics import Pose, Rig, body_pose, build_rig, forward
 from slamhmr.init.library import ViewLibrary, build_views, everyday_poses
 from slamhmr.init.lookup import look_up
@@ -29,11 +31,14 @@ class Options:
     candidates: int = 8  # 3D readings kept per key frame
     candidate_iterations: int = 6
     key_rate: float = 15.0  # key frames per second that are looked up
+    samples: int = 60  # random poses of the prior beside the everyday ones in the library
     yaws: int = 24
     pitches_deg: tuple[float, ...] = (-15.0, 5.0, 25.0, 45.0)
     min_points: int = 6  # keypoints that make a frame usable
     min_confidence: float = 0.2  # keypoints below are not used
     point_sigma: float = 0.03  # m, keypoint against body model
+    prior_weight: float = 0.35  # of the pose prior, against keypoints
+    path_prior: float = 0.5  # the same while readings are compared
     iterations: int = 12
     final_iterations: int = 4
 
@@ -65,9 +70,10 @@ def initialise(
             "both must come from the same frames (cameras.npz)"
         )
     betas = torch.zeros(body.shapedirs.shape[-1], dtype=torch.float64)
-    mean_rotations, mixture = pose_mixture()
-    rig = build_rig(body, betas, observations.keypoint_names, mean_rotations)
-    library = build_views(rig, everyday_poses(), options.yaws, options.pitches_deg)
+    prior, mixture = pose_mixture()
+    rig = build_rig(body, betas, observations.keypoint_names, prior.mean_rotations)
+    poses = library_poses(prior, options.samples)
+    library = build_views(rig, poses, options.yaws, options.pitches_deg)
     parts = [
         _lift_person(observations, cameras, index, rig, mixture, library, options)
         for index in range(len(observations.person_id))
@@ -83,17 +89,23 @@ def initialise(
     )
 
 
-def pose_mixture() -> tuple[Float[Tensor, "21 3 3"], Mixture]:
-    """Interim."""
-    means = everyday_poses().reshape(-1, 63)
-    std = torch.full((21, 3), 0.15, dtype=torch.float64)
-    std[[0, 1, 15, 16]] = torch.tensor([0.35, 0.2, 0.25], dtype=torch.float64)
-    std[[3, 4]] = torch.tensor([0.4, 0.08, 0.08], dtype=torch.float64)
-    std[[17, 18]] = torch.tensor([0.15, 0.5, 0.2], dtype=torch.float64)
-    std[[15, 16]] = 0.4
-    precision = torch.diag_embed(1 / std.reshape(63) ** 2).expand(len(means), 63, 63)
-    mixture = Mixture(means, precision, torch.zeros(len(means), dtype=torch.float64))
-    return torch.eye(3, dtype=torch.float64).expand(21, 3, 3), mixture
+def pose_mixture() -> tuple[PosePrior, Mixture]:
+    """Trained pose prior and the same as the fit's max-mixture.
+
+    Raises MissingAsset when the weights are not installed.
+    """
+    try:
+        prior = load_pose_prior()
+    except FileNotFoundError as error:
+        raise MissingAsset(f"{error}; reinstall the package") from error
+    precision = prior.whitening.transpose(-1, -2) @ prior.whitening
+    return prior, Mixture(prior.component_means, precision, prior.costs)
+
+
+def library_poses(prior: PosePrior, samples: int) -> Float[Tensor, "P 21 3"]:
+    """Everyday poses, the components' means and random poses of the prior."""
+    drawn = prior.sample(torch.Generator().manual_seed(0), samples)
+    return torch.cat([everyday_poses(), prior.component_poses(), roma.rotmat_to_rotvec(drawn)])
 
 
 def _lift_person(
@@ -110,13 +122,14 @@ def _lift_person(
     keys = torch.arange(0, len(person.frames), stride)
     keys = torch.unique(torch.cat([keys, torch.tensor([len(person.frames) - 1])]))
     pose, sigma, doubt = _choose_readings(rig, person, keys, mixture, library, options)
-    up = _upright_axis(person.world_from_cam[keys] @ pose.root)
+    axes = (person.world_from_cam[keys] @ pose.root)[..., 1]
+    up = robust_up(axes, torch.ones_like(axes[:, 0]), person.world_from_cam)
     up_cam = (person.world_from_cam.transpose(-1, -2) @ up[:, None])[..., 0]
     depth_scale = fill_gaps(_spread(sigma[:, None], keys, len(person.frames)), _known(keys, person))
     evidence = Evidence(
         person.bearings, person.weight, depth_scale.expand_as(person.weight), up_cam
     )
-    weights = FitWeights(prior=0.5, turn_sigma=0.12, depth_sigma=0.02)
+    weights = FitWeights(prior=options.prior_weight, turn_sigma=0.12, depth_sigma=0.02)
     pose = fit_sequence(
         rig,
         evidence[keys],
@@ -129,7 +142,7 @@ def _lift_person(
     )
     if stride > 1:
         pose = _interpolate(pose, keys, len(person.frames), person.world_from_cam)
-        weights = FitWeights(prior=0.5, turn_sigma=0.04, depth_sigma=0.01)
+        weights = FitWeights(prior=options.prior_weight, turn_sigma=0.04, depth_sigma=0.01)
         pose = fit_sequence(
             rig,
             evidence,
@@ -210,7 +223,7 @@ def _choose_readings(
         rig.to(single),
         evidence.to(single),
         mixture.to(single),
-        FitWeights(),
+        FitWeights(prior=options.path_prior),
         found.pose.to(single),
         options.candidate_iterations,
     )
@@ -229,18 +242,6 @@ def _choose_readings(
     share = torch.softmax(-marginal, dim=1)
     ahead = (relative - relative[torch.arange(len(keys)), chosen][:, None]).norm(dim=-1)
     return pose[picked], sigma, (share[..., None] * ahead).sum(dim=1)
-
-
-def _upright_axis(world_from_root: Float[Tensor, "F 3 3"]) -> Float[Tensor, "3"]:
-    """Robust mean of the body's up axis over frames (re-weighted, Cauchy 15 degrees)."""
-    axes = world_from_root[..., 1]
-    mean = torch.nn.functional.normalize(axes.median(dim=0).values, dim=0)
-    for _ in range(20):
-        angle = torch.arccos((axes @ mean).clamp(-1, 1))
-        mean = torch.nn.functional.normalize(
-            (axes / (1 + (angle / 0.26) ** 2)[:, None]).sum(dim=0), dim=0
-        )
-    return mean
 
 
 def _linked(frames: Int[Tensor, "F"]) -> Float[Tensor, "S"]:

@@ -226,7 +226,7 @@ def _bout(
         line.steps.append(
             Step(
                 first * (-1) ** k, lift, landing, at,
-                width, 0.17 if running else 0.045,
+                width, 0.17 if running else 0.05,
                 strike=0.06 if running else 0.36,
                 release=-0.85 if running else -0.95,
                 strike_time=0.06 if running else 0.13,

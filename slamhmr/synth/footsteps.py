@@ -189,8 +189,10 @@ def _swing_pose(
     u = u[:, 0]
     ankle[:, 2] += before.clearance * 16 * (u * (1 - u)) ** 2
     ankle[:, 2] += before.ballistic / 2 * (now - before.end) * (after.start - now)
-    spread = np.array(pitches), np.array(rates) * duration
-    pitch = quintic(u, spread[0][0], spread[0][1], spread[1][0], spread[1][1])
+    # The foot leaves with its rate, bounded so that it does not turn far on, and lands at rest.
+    bound = abs(pitches[0])
+    slope = float(np.clip(rates[0] * duration, -bound, bound))
+    pitch = quintic(u, pitches[0], pitches[1], slope, 0.0)
     yaw = before.yaw + (after.yaw - before.yaw) * min_jerk(u)
     fade_out = 1 - min_jerk(np.clip(u / 0.5, 0, 1))
     fade_in = min_jerk(np.clip((u - 0.5) / 0.5, 0, 1))

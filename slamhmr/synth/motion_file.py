@@ -7,7 +7,8 @@ import roma
 import torch
 from numpy.typing import NDArray
 
-from slamhmr.body import BodyModel, forward_points, pelvis_from_transl
+from slamhmr import artifacts
+from slamhmr.body import BodyModel, forward_points, pelvis_from_transl, rest_points
 from slamhmr.errors import InputError
 from slamhmr.skeleton import CONTACT_POINTS
 from slamhmr.synth.motions import Motion
@@ -58,44 +59,39 @@ def read_motion(
 
 def _sole_below_toes(body: BodyModel, shape: torch.Tensor) -> float:
     """Height of the lowest contact point above the sole when standing flat, m."""
-    from slamhmr.body import rest_points
-
     heights = body.v_template[:, 1] + body.shapedirs[:, 1] @ shape[0]
     index = [body.point_names.index(name) for name in CONTACT_POINTS]
     return float(rest_points(body, shape)[0, index, 1].min() - heights.min())
 
 
 def _read(path: Path) -> tuple[Array, Array, float]:
-    """Pose (T,66), translation (T,3) and frame rate."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: np.asarray(file[key]) for key in _wanted(list(file.files))}
-    except (OSError, ValueError, EOFError) as e:
-        raise InputError(f"motion '{path}' cannot be read: {e}") from e
-    transl = _first(arrays, TRANSL_KEYS, path)
+    """Pose (T,66), translation (T,3) and frame rate; of a result with several people the first."""
+    arrays = artifacts.read_arrays(path)
+    transl = _track(_first(arrays, TRANSL_KEYS, path))
     rate = float(_first(arrays, RATE_KEYS, path))
     if "poses" in arrays:
-        pose = arrays["poses"][:, :66]
+        pose = _track(_first(arrays, ("poses",), path))[:, :66]
     else:
-        orient = _first(arrays, ORIENT_KEYS, path)
-        pose = np.concatenate([orient, _first(arrays, ("body_pose",), path)[:, :63]], axis=1)
-    if pose.ndim != 2 or pose.shape[1] != 66 or transl.shape != (len(pose), 3):
+        orient = _track(_first(arrays, ORIENT_KEYS, path))
+        joints = _track(_first(arrays, ("body_pose",), path))[:, :63]
+        pose = np.concatenate([orient, joints], axis=1)
+    if pose.shape[1] != 66 or transl.shape != (len(pose), 3) or len(pose) < 2 or rate <= 0:
         raise InputError(
-            f"motion '{path}' holds poses {pose.shape} and translations {transl.shape}; "
-            "(T,66) and (T,3) are needed"
+            f"motion '{path}' holds poses {pose.shape} and translations {transl.shape} at "
+            f"{rate} fps; (T,66) and (T,3) at a positive rate are needed"
         )
-    return pose.astype(np.float64), transl.astype(np.float64), rate
+    return pose, transl, rate
 
 
-def _wanted(names: list[str]) -> list[str]:
-    known = {"poses", "body_pose", *ORIENT_KEYS, *TRANSL_KEYS, *RATE_KEYS}
-    return [name for name in names if name in known]
+def _track(array: Array) -> Array:
+    """First person of (N,T,D), or (T,D) as it is."""
+    return array[0] if array.ndim == 3 else array
 
 
-def _first(arrays: dict[str, Array], keys: tuple[str, ...], path: Path) -> Array:
+def _first(arrays: artifacts.Arrays, keys: tuple[str, ...], path: Path) -> Array:
     for key in keys:
         if key in arrays:
-            return arrays[key]
+            return arrays[key].astype(np.float64)
     raise InputError(f"motion '{path}' holds none of {', '.join(keys)}")
 
 

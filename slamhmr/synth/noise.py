@@ -50,11 +50,12 @@ def project_truth(
     scene: Scene, body: BodyModel
 ) -> tuple[Float[Tensor, "N T K 2"], Float[Tensor, "N T K"]]:
     """Exact image points, px, and depths, m, of the 23 canonical keypoints."""
-    cam_from_world = geometry.invert(scene.world_from_cam)
+    people, frames = scene.valid.shape
+    cam_from_world = geometry.invert(scene.world_from_cam).expand(people, frames, 4, 4)
     points_cam = geometry.apply(cam_from_world, scene.points[:, :, keypoint_points(body)])
     depth = points_cam[..., 2]
     ahead = torch.cat([points_cam[..., :2], depth.clamp_min(NEAREST)[..., None]], dim=-1)
-    return geometry.project(ahead, scene.intrinsics), depth
+    return geometry.project(ahead, scene.intrinsics.expand(people, frames, 4)), depth
 
 
 def observe(scene: Scene, body: BodyModel, spec: SceneSpec) -> tuple[Observations, CameraTrack]:
@@ -92,7 +93,7 @@ def observe(scene: Scene, body: BodyModel, spec: SceneSpec) -> tuple[Observation
 def slam_track(scene: Scene, spec: SceneSpec) -> CameraTrack:
     """Cameras as SLAM gives them: first one = identity, unknown scale, rotation noise, drift."""
     rng = np.random.default_rng([spec.seed, 31])
-    relative = geometry.invert(scene.world_from_cam[:1]) @ scene.world_from_cam
+    relative = geometry.invert(scene.world_from_cam[0]) @ scene.world_from_cam
     tracked = relative.numpy().copy()
     moving = spec.camera in MOVING
     if spec.camera != "static":

@@ -12,6 +12,7 @@ CORE = [
     "av>=12",
     "roma>=1.5",
     "omegaconf>=2.4",
+    "pillow>=10",
     "tqdm>=4.60",
     "threadpoolctl>=3.1",
     "jaxtyping>=0.3",

@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("slamhmr: interrupted; finished steps are kept, run again to go on", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        _close_logs()
     return code
 
 
@@ -148,9 +150,15 @@ def _log_to_terminal(verbose: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.setLevel(logging.DEBUG if verbose else logging.INFO)
-    LOG.handlers = [handler]
+    LOG.addHandler(handler)
     LOG.setLevel(logging.DEBUG)
     LOG.propagate = False
+
+
+def _close_logs() -> None:
+    for handler in list(LOG.handlers):
+        LOG.removeHandler(handler)
+        handler.close()
 
 
 def _log_to_file(path: Path) -> None:

@@ -110,4 +110,5 @@ def _verdict(versions: dict[str, str | None], complete: bool) -> str:
     lacking = [name for name in ("ai-edge-litert", "pycolmap") if versions[name] is None]
     if len(lacking) == 0:
         return "ready: slamhmr demo, slamhmr optimize --seq DIR"
-    return f"ready for sequences with observations.npz and cameras.npz; for pixels: {lacking}"
+    others = ", ".join(lacking)
+    return f"ready for sequences with observations.npz and cameras.npz; for pixels: {others}"

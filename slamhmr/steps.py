@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from slamhmr.artifacts import report_from_json, report_to_json
 from slamhmr.body import BodyModel
-from slamhmr.config import Config, backend_options
-from slamhmr.errors import BackendError, InputError
+from slamhmr.config import Config, backend_options, build
+from slamhmr.errors import InputError
 from slamhmr.export.result import build_result
 from slamhmr.geometry import default_intrinsics
 from slamhmr.registry import DETECTORS, INITIALISERS, SLAM, backend
@@ -24,6 +24,7 @@ from slamhmr.sequence import (
     prepare_cameras,
     prepare_observations,
 )
+from slamhmr.slam.intrinsics import known_intrinsics
 from slamhmr.stages import check_stage, run_stage
 from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
 
@@ -82,22 +83,18 @@ def track_camera(
 
     def compute() -> CameraTrack:
         module = backend("slam", name)
-        if name == "file":
-            path = _given(sequence.cameras, "cameras.npz")
-            cameras = module.read_cameras(path, frame_count=None)
-            return prepare_cameras(cameras, sequence, observations)
         intrinsics, notes = _intrinsics(sequence, observations)
-        options = backend_options(module.Options, name, config)
-        video = _video(sequence, f"slam={name}")
-        try:
-            cameras = module.track_camera(
-                video, observations, intrinsics, options, progress=progress
+        if name == "file":
+            cameras = module.read_cameras(
+                _given(sequence.cameras, "cameras.npz"),
+                frame_count=None if sequence.frames else observations.keypoints.shape[1],
+                intrinsics=intrinsics,
+                image_size=observations.image_size,
             )
-        except BackendError as e:
-            if not config.allow_degraded:
-                raise BackendError(f"{e}; allow_degraded=true goes on with its rotation") from e
-            cameras = _turning(video, observations, intrinsics, config, progress)
-            notes = (*notes, f"degraded: camera path lost ({e}); only its rotation is used")
+            return prepare_cameras(cameras, sequence, observations)
+        options = _camera_options(module.Options, name, sequence, config)
+        video = _video(sequence, f"slam={name}")
+        cameras = module.track_camera(video, observations, intrinsics, options, progress=progress)
         return dataclasses.replace(cameras, notes=(*notes, *cameras.notes))
 
     value, _ = run.step(
@@ -233,17 +230,14 @@ def _video(sequence: Sequence, wanted_by: str) -> Video:
     return sequence.video
 
 
-def _turning(
-    video: Video,
-    observations: Observations,
-    intrinsics: Float[Tensor, "4"],
-    config: Config,
-    progress: bool,
-) -> CameraTrack:
-    """The camera's rotation alone: what is left where its path could not be had."""
-    module = backend("slam", "rotation")
-    options = backend_options(module.Options, "rotation", config)
-    return module.track_camera(video, observations, intrinsics, options, progress=progress)
+def _camera_options(options_type: Any, name: str, sequence: Sequence, config: Config) -> Any:
+    """Options of a camera backend; what the sequence and `allow_degraded` say goes in first."""
+    said: dict[str, Any] = {}
+    if name in ("auto", "sfm"):
+        said["allow_degraded"] = config.allow_degraded
+    if name == "auto" and sequence.settings.camera == "moving":
+        said["assume"] = "moving"
+    return build(options_type, {**said, **config.options.get(name, {})}, f"options.{name}")
 
 
 def _inputs(sequence: Sequence, given: Path | None, *made: Path) -> list[Path]:
@@ -261,9 +255,12 @@ def _intrinsics(
     sequence: Sequence, observations: Observations
 ) -> tuple[Float[Tensor, "4"], tuple[str, ...]]:
     """Focal lengths and principal point, px, and the sentence to report if they were guessed."""
-    given: Any = sequence.settings.intrinsics
+    given = sequence.settings.intrinsics
     if given is not None:
         return torch.tensor(given, dtype=torch.float64), ()
+    written = known_intrinsics(sequence.video) if sequence.video is not None else None
+    if written is not None:
+        return written, (f"focal length from EXIF: {float(written[0]):.0f} px",)
     guessed = default_intrinsics(observations.image_size)
     note = f"focal length guessed: {float(guessed[0]):.0f} px, the diagonal of the image"
     return guessed, (note,)

@@ -3,7 +3,7 @@
 from jaxtyping import install_import_hook
 
 # Before anything of ours is imported, so that signatures and dataclass fields are checked in tests.
-install_import_hook(["slamhmr", "priors"], "beartype.beartype")
+install_import_hook(["slamhmr", "priors"], "typechecker.check")
 
 import torch  # noqa: E402
 

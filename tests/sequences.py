@@ -111,6 +111,8 @@ class FakeSteps:
 
     state: SceneState
     calls: list[str] = dataclasses.field(default_factory=list)
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
+    options: dict[str, object] = dataclasses.field(default_factory=dict)
     fail_at: str = ""  # the call that is interrupted
 
     def install(self, monkeypatch) -> "FakeSteps":
@@ -120,7 +122,9 @@ class FakeSteps:
 
     def backend(self, kind: str, name: str) -> SimpleNamespace:
         def answer(value):
-            def call(*_, **__):
+            def call(*given, **_):
+                self.names[kind] = name
+                self.options[kind] = given[-1]
                 self.note(kind)
                 return value
 
@@ -151,3 +155,5 @@ class FakeSteps:
 class FakeOptions:
     path: str = ""
     threshold: float = 0.5
+    allow_degraded: bool = False
+    assume: str = "auto"

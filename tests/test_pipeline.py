@@ -5,7 +5,7 @@ import pytest
 from sequences import FRAMES, FakeSteps, make_state, write_sequence, write_video
 
 from slamhmr.config import load_config
-from slamhmr.errors import BackendError, SlamhmrError
+from slamhmr.errors import SlamhmrError
 from slamhmr.pipeline import optimize
 
 ALL = ["detect", "slam", "init", "root", "smooth", "motion"]
@@ -112,25 +112,19 @@ def test_known_intrinsics_are_no_guess(tmp_path, fakes):
     assert not any("guessed" in note for note in report["notes"])
 
 
-def test_a_lost_camera_is_refused_unless_allowed(tmp_path, fakes, monkeypatch):
+def test_what_is_allowed_and_said_reaches_the_camera_step(tmp_path, fakes):
     folder = sequence(tmp_path)
-    honest = fakes.backend
+    (folder / "sequence.yaml").write_text("camera: moving")
+    optimize(folder, load_config((), ["allow_degraded=true"]))
+    assert fakes.options["slam"].allow_degraded
+    assert fakes.options["slam"].assume == "moving"
 
-    def backend(kind, name):
-        module = honest(kind, name)
-        if kind == "slam" and name != "rotation":
 
-            def lost(*_, **__):
-                raise BackendError("camera lost at frame 3")
-
-            module.track_camera = lost
-        return module
-
-    monkeypatch.setattr("slamhmr.steps.backend", backend)
-    with pytest.raises(BackendError, match="camera lost at frame 3.*allow_degraded=true"):
-        optimize(folder, load_config())
-    report = optimize(folder, load_config((), ["allow_degraded=true"])).report
-    assert any(note.startswith("degraded: camera path lost") for note in report["notes"])
+def test_a_camera_that_is_said_to_stand_still_is_not_searched_for(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    (folder / "sequence.yaml").write_text("camera: static")
+    optimize(folder, load_config())
+    assert fakes.names["slam"] == "static"
 
 
 def test_gates_that_fail_are_said(tmp_path, fakes):

@@ -1,0 +1,108 @@
+import dataclasses
+
+import pytest
+from sequences import BODY, make_observations, make_state, write_sequence
+
+from slamhmr.config import GatesConfig, load_config
+from slamhmr.export.result import build_result
+from slamhmr.report import assemble_report, coverage_of, judge, provenance
+from slamhmr.report_page import page
+from slamhmr.sequence import open_sequence
+from slamhmr.types import StageReport
+
+LIMITS = GatesConfig()
+SEEN = {"1": {"frames": 10, "seen_share": 1.0, "longest_gap": 0}}
+
+
+def scored(median_px, percent=1.0):
+    return {
+        "median_px": median_px, "p90_px": 2 * median_px, "median_percent": percent,
+        "p90_percent": 2 * percent, "median_percent_by_person": {"1": percent}, "keypoints": 100,
+    }  # fmt: skip
+
+
+def failed(scores, coverage=SEEN):
+    return [gate.name for gate in judge(scores, coverage, LIMITS) if not gate.passed]
+
+
+@pytest.mark.parametrize(
+    ("scores", "names"),
+    [
+        ({"start": scored(3), "root": scored(2)}, []),
+        ({"start": scored(3), "root": scored(3.1)}, []),
+        ({"start": scored(3), "root": scored(3.3)}, ["worse_than_start"]),
+        ({"start": scored(3), "root": scored(9), "smooth": scored(2)}, []),
+        ({"start": scored(3), "root": scored(2, 3.5)}, ["reprojection_percent"]),
+        ({"start": scored(3), "root": scored(float("inf"), float("nan"))},
+         ["reprojection_percent", "worse_than_start"]),
+    ],
+)  # fmt: skip
+def test_gates(scores, names):
+    assert failed(scores) == names
+
+
+def test_somebody_who_is_hardly_seen_fails():
+    coverage = {"1": {"frames": 10, "seen_share": 0.2, "longest_gap": 8}}
+    assert failed({"start": scored(3), "root": scored(2)}, coverage) == ["unseen_share:1"]
+
+
+def facts(tmp_path, *, settings="", notes=(), moving=True, scores=None):
+    folder = write_sequence(tmp_path)
+    (folder / "constraints.yaml").write_text(settings)
+    state = make_state()
+    state.observed[0, 2:5] = False
+    observations = make_observations(state)
+    cameras = dataclasses.replace(state.cameras, notes=notes, moving=moving)
+    config, sequence = load_config(), open_sequence(folder)
+    made_by = provenance(config, sequence)
+    return assemble_report(
+        config=config,
+        sequence=sequence,
+        observations=observations,
+        cameras=cameras,
+        result=build_result(state, BODY, observations, provenance=made_by),
+        scores=scores or {"start": scored(3), "root": scored(2)},
+        stages=[StageReport("root", 3, 0, "converged <soon>", {"a": 2.0}, {"a": 1.0}, 0.5)],
+        seconds={"4_root": 0.5},
+    )
+
+
+def test_coverage_counts_gaps(tmp_path):
+    state = make_state()
+    state.observed[0, 2:5] = False
+    result = build_result(state, BODY, make_observations(state), provenance={})
+    assert coverage_of(result) == {"1": {"frames": 8, "seen_share": 5 / 8, "longest_gap": 3}}
+
+
+def test_what_was_guessed_or_cannot_be_seen_is_noted(tmp_path):
+    text = "contacts: [{person: 1, frames: [0, 1], point: left_heel}]"
+    notes = facts(tmp_path, settings=text, notes=("focal length guessed",), moving=False)["notes"]
+    assert notes[0] == "focal length guessed"
+    assert any("does not travel" in note for note in notes)
+    assert any("'contacts' was read, but" in note for note in notes)
+
+
+def test_a_stage_that_reprojects_worse_is_noted(tmp_path):
+    scores = {"start": scored(3), "root": scored(4), "smooth": scored(2)}
+    found = facts(tmp_path, scores=scores)
+    assert "stage 'root' reprojects 33.3 % worse than the start" in found["notes"]
+    assert found["passed"]
+
+
+def test_inputs_and_configuration_are_bound_by_hashes(tmp_path):
+    found = facts(tmp_path)["provenance"]
+    assert set(found["inputs"]) == {"observations.npz", "cameras.npz", "initial.npz"}
+    assert len(found["config"]) == 32
+
+
+def test_the_page_escapes_and_needs_nothing_else(tmp_path):
+    text = page(facts(tmp_path), topview=None, overlay=None)
+    assert "converged &lt;soon&gt;" in text
+    assert "All gates hold" in text
+    assert "http" not in text
+
+
+def test_the_page_says_what_fails(tmp_path):
+    scores = {"start": scored(3), "root": scored(4, 5.0)}
+    text = page(facts(tmp_path, scores=scores), topview=None, overlay=None)
+    assert "Below the gates" in text

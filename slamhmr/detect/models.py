@@ -109,8 +109,9 @@ def _download_wheel(scratch: Path) -> Path:
         raise MissingAsset(_no_download(f"no answer in {DOWNLOAD_TIMEOUT} s")) from e
     wheels = sorted(scratch.glob("*.whl"))
     if done.returncode != 0 or len(wheels) == 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise MissingAsset(_no_download(lines[-1] if lines else f"pip exit {done.returncode}"))
+        lines = done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"]
+        errors = [line for line in lines if line.startswith("ERROR")] or lines
+        raise MissingAsset(_no_download(errors[-1]))
     return wheels[0]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from slamhmr.detect.detector import sigmoid
 from slamhmr.detect.landmarks import LANDMARKS, Candidate
 from slamhmr.detect.repair import steadiness, unswap
 from slamhmr.detect.similarity import person_size
@@ -16,6 +17,9 @@ from slamhmr.types import Observations, Video
 PEAK_OF_CERTAINTY = (
     0.6  # heat map peak of well-seen points: median over the limbs of people in view
 )
+FACE = slice(0, 7)  # nose and eyes among the landmarks
+FACE_HIDDEN = -0.09  # trunk lengths from right to left ear: half way from profile to full back view
+FACE_SOFTNESS = 0.025  # trunk lengths; spread of that distance for a head at rest, measured
 BOX_MARGIN = 0.06  # of the box's longer side: hair, shoes, width of the limbs
 BOX_LEAST = 0.15  # confidence above which a point stretches the box
 
@@ -81,7 +85,22 @@ def point_confidence(look: Candidate, image_size: tuple[int, int]) -> np.ndarray
     """
     inside = ((look.points >= 0) & (look.points <= np.array(image_size))).all(axis=-1)
     peak = np.minimum(look.peak / PEAK_OF_CERTAINTY, 1.0)
-    return inside * look.visibility * look.presence * look.support * peak * look.score
+    sure = inside * look.visibility * look.presence * look.support * peak * look.score
+    sure[FACE] *= face_turned_here(look.points)
+    return sure
+
+
+def face_turned_here(points: np.ndarray) -> float:
+    """Factor 0..1 for eyes and nose: about 1 from in front and in profile, 0 from behind.
+
+    The network calls a face visible through the back of the head. Seen from behind, the left
+    ear is on the left: the distance from right to left ear across the trunk is then negative,
+    in trunk lengths.
+    """
+    up = points[[11, 12]].mean(axis=0) - points[[23, 24]].mean(axis=0)
+    across = np.array([-up[1], up[0]])
+    facing = float((points[7] - points[8]) @ across) / max(float(up @ up), 1e-9)
+    return float(sigmoid(np.array([(facing - FACE_HIDDEN) / FACE_SOFTNESS]))[0])
 
 
 def keypoint_boxes(

@@ -11,20 +11,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from slamhmr.detect.detector import PersonDetector
-from slamhmr.detect.landmarks import Candidate, LandmarkNetwork
+from slamhmr.detect.landmarks import TORSO, Candidate, LandmarkNetwork
 from slamhmr.detect.regions import detector_windows
-from slamhmr.detect.similarity import body_box, likelihood, overlap, similarity
+from slamhmr.detect.similarity import body_box, likelihood, overlap, person_size, similarity
 
 SAME_PERSON = 0.6  # keypoint similarity above which two looks in one frame show one person
 COVERED = 0.5  # share of a box that a likelier person covers, above which ...
 CLEARLY_WORSE = 0.8  # ... the one behind must not be less likely than this times the other
 LEAST_LIKELY = 0.2  # looks under this are not followed: tracks decide on the rest
+LEAST_INSIDE = 0.25  # share of the body's box that must lie in the image
 LOCAL_WINDOW = 1.3  # side of the window that looks for a lost person, over the person's region
 LOCAL_PERIOD = 3  # frames between two such looks
+LIKELY_BESIDE = 0.35  # least likelihood of a person seen only with another painted over
+LIMB_THICKNESS = 0.12  # of the person's size
+GREY = (127, 127, 127)
+CHAINS = ((7, 0, 8), (11, 13, 15), (12, 14, 16), (23, 25, 27, 31), (24, 26, 28, 32))  # head, limbs
 AHEAD = 0.5  # share of the last correction of a region's centre that is expected again
-AHEAD_LIMIT = (
-    0.15  # of the region's side: a larger correction is a detection made precise, no motion
-)
+AHEAD_LIMIT = 0.15  # of the region's side: a larger correction is a detection made precise
 REGION_SIZES = (0.03, 3.0)  # side over the image's shorter side: anything else is a wild output
 
 
@@ -56,17 +59,39 @@ class Search:
             regions += list(self.detector(image, self._local_windows()))
         found = [self.landmarks(image, region, index) for region in regions]
         rated = [(likelihood(c), n < followed, c) for n, c in enumerate(found) if self._sane(c)]
-        accepted = [item for item in rated if item[0] > LEAST_LIKELY]
-        kept = distinct(accepted)[: self.limit]
+        kept = distinct([item for item in rated if item[0] > LEAST_LIKELY])
+        kept = (kept + self._beside(index, image, regions, kept))[: self.limit]
         self._remember(index, kept)
         return kept
+
+    def _beside(
+        self, index: int, image: np.ndarray, regions: list[np.ndarray], kept: list[Candidate]
+    ) -> list[Candidate]:
+        """People next to or behind the kept ones, seen with those painted over.
+
+        Where two people touch, the network turns to the plainer one whichever region it is given; a
+        region off every kept person was meant for somebody else.
+        """
+        meant = [r for r in regions if all(_apart(r, c.next_region) for c in kept)]
+        if len(kept) == 0 or len(meant) == 0:
+            return []
+        painted = without_people(image, kept)
+        found = [self.landmarks(painted, region, index) for region in meant]
+        rated = [(likelihood(c), False, c) for c in found if self._sane(c)]
+        likely = distinct([item for item in rated if item[0] > LIKELY_BESIDE])
+        taken = [body_box(other.points) for other in kept]  # a look in there shows remains of them
+        boxes = [body_box(c.points) for c in likely]
+        free = [all(overlap(box, other) < COVERED for other in taken) for box in boxes]
+        return [c for c, is_free in zip(likely, free, strict=True) if is_free]
 
     def _sane(self, candidate: Candidate) -> bool:
         """Whether a look shows a person at all, inside the image."""
         side = candidate.next_region[2] / min(self.image_size)
-        centre = candidate.next_region[:2]
-        inside = ((centre > 0) & (centre < self.image_size)).all()
-        return bool(candidate.score > 0.5 and REGION_SIZES[0] < side < REGION_SIZES[1] and inside)
+        image = np.array([0.0, 0.0, *self.image_size])
+        box = body_box(candidate.points)
+        inside = overlap(box, image) if np.prod(box[2:] - box[:2]) < np.prod(image[2:]) else 1.0
+        sized = REGION_SIZES[0] < side < REGION_SIZES[1]
+        return bool(candidate.score > 0.5 and sized and inside > LEAST_INSIDE)
 
     def _remember(self, index: int, kept: list[Candidate]) -> None:
         """Note whom to follow, and who of the last frame has got lost."""
@@ -113,6 +138,28 @@ def _ahead(candidate: Candidate) -> np.ndarray:
     if np.hypot(*step) < AHEAD_LIMIT * region[2]:
         region[:2] += AHEAD * step
     return region
+
+
+def without_people(image: np.ndarray, people: list[Candidate]) -> np.ndarray:
+    """Copy of an image with trunk, head, arms and legs of people painted in one grey."""
+    import cv2
+
+    painted = image.copy()
+    for person in people:
+        points = person.points.clip(-4 * max(image.shape), 4 * max(image.shape)).astype(np.int32)
+        thickness = max(2, round(LIMB_THICKNESS * person_size(person.points)))
+        trunk = cv2.convexHull(points[list(TORSO)])
+        cv2.fillConvexPoly(painted, trunk, GREY)
+        cv2.polylines(painted, [trunk], True, GREY, thickness)
+        for chain in CHAINS:
+            cv2.polylines(painted, [points[list(chain)]], False, GREY, thickness)
+    return painted
+
+
+def _apart(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two regions (4,) are of different people: centres apart, sizes not too different."""
+    distance = np.hypot(*(first[:2] - second[:2]))
+    return bool(distance > 0.1 * max(first[2], second[2]))
 
 
 def _near(first: np.ndarray, second: np.ndarray) -> bool:

@@ -24,6 +24,7 @@ MEMORY = 0.35  # s, a track that has no look for longer ends; stitching may go o
 LINK_SCORE = 0.35  # least score (0..1) of a link between a track and a look
 VELOCITY_SPAN = 0.4  # s over which a track's velocity is measured
 SPEED_LIMIT = 2.0  # person sizes per second of unexplained motion: a run across the view
+LASTING = 0.3  # s of looks of a track that is stitched before the briefer ones
 STITCH_SLACK = 0.5  # person sizes: two ends of one gap may always differ by this much
 STITCH_SPEED = 0.8  # person sizes per second of gap: how wrong constant velocity may become
 STITCH_SIZE = 1.5  # largest ratio of sizes over a gap
@@ -88,7 +89,7 @@ def link(looks: Sequence[Sequence[Candidate]], fps: float) -> list[Track]:
 
 
 def link_score(track: Sequence[Candidate], look: Candidate, fps: float) -> float:
-    """How well a look goes on with a track, 0..1: points 0.6, boxes 0.2, colours 0.2."""
+    """How well a look goes on with a track, 0..1; the points count most."""
     latest = track[-1]
     seconds = (look.frame - latest.frame) / fps
     shift = velocity(track, fps) * seconds
@@ -101,7 +102,10 @@ def link_score(track: Sequence[Candidate], look: Candidate, fps: float) -> float
     points = point_similarity(predicted, look.points[BODY], weight, size)
     box = np.concatenate([predicted.min(axis=0), predicted.max(axis=0)])
     return (
-        0.6 * points + 0.2 * iou(box, body_box(look.points)) + 0.2 * (1 - hellinger(latest, look))
+        0.6 * points
+        + 0.15 * iou(box, body_box(look.points))
+        + 0.15 * (1 - hellinger(latest, look))
+        + 0.1 * likelihood(look)
     )
 
 
@@ -143,18 +147,29 @@ def hellinger(first: Candidate, second: Candidate) -> float:
 
 
 def stitch(tracks: Sequence[Track], fps: float, longest_gap: float) -> list[Track]:
-    """Tracks whose ends fit together joined, by the cheapest set of joints of the whole clip."""
+    """Tracks whose ends fit together joined, by the cheapest set of joints of the whole clip.
+
+    Tracks that last are joined first, so that a stray look does not come between two of them.
+    """
+    lasting = [track for track in tracks if len(track.looks) >= LASTING * fps]
+    brief = [track for track in tracks if len(track.looks) < LASTING * fps]
+    joined = _join(lasting, fps, longest_gap)
+    return _join(sorted(joined + brief, key=lambda t: t.first), fps, longest_gap)
+
+
+def _join(tracks: Sequence[Track], fps: float, longest_gap: float) -> list[Track]:
+    """One round of stitching: every end to at most one start, over gaps to `longest_gap` s."""
     from scipy.optimize import linear_sum_assignment
 
     if len(tracks) == 0:
         return []
-    forbidden = 1e3
-    costs = np.full((len(tracks), len(tracks)), forbidden)
+    costs = np.full((len(tracks), len(tracks)), np.inf)
     for row, before in enumerate(tracks):
         for column, after in enumerate(tracks):
             if 0 < after.first - before.last <= longest_gap * fps:
-                costs[row, column] = min(forbidden, stitch_cost(before, after, fps))
-    rows, columns = linear_sum_assignment(np.minimum(costs, 2 * STITCH_COST))
+                costs[row, column] = stitch_cost(before, after, fps)
+    # an end left alone costs as much as the dearest joint, so that no joint is forced
+    rows, columns = linear_sum_assignment(np.minimum(costs, STITCH_COST))
     pairs = zip(rows, columns, strict=True)
     successor = {int(r): int(c) for r, c in pairs if costs[r, c] < STITCH_COST}
     joined = []

@@ -8,9 +8,9 @@ import torch
 
 from slamhmr.detect.ghosts import is_person
 from slamhmr.detect.landmarks import LANDMARKS, Candidate
-from slamhmr.detect.observe import keypoint_boxes, observe
+from slamhmr.detect.observe import face_turned_here, keypoint_boxes, observe, point_confidence
 from slamhmr.detect.repair import steadiness, unswap
-from slamhmr.detect.search import distinct
+from slamhmr.detect.search import distinct, without_people
 from slamhmr.detect.similarity import likelihood, person_size, similarity
 from slamhmr.detect.track import Track, link, stitch, track_people
 from slamhmr.types import Video
@@ -230,3 +230,26 @@ def test_links_are_only_to_near_frames():
     person = walker(range(30), 100, 0.0)
     parts = link(by_frame(30, person[:5] + person[20:]), FPS)
     assert [(t.first, t.last) for t in parts] == [(0, 4), (20, 29)]
+
+
+def test_a_face_seen_from_behind_is_not_sure():
+    front = standing() * HEIGHT
+    assert face_turned_here(front) > 0.9
+    back = front * [-1, 1]  # left is on the left
+    assert face_turned_here(back) < 0.3
+    rng = np.random.default_rng(0)
+    turned = look(0, 300, rng=rng)
+    turned.points[:, 0] = 600 - turned.points[:, 0]
+    sure = point_confidence(turned, (1000, 400))
+    assert sure[LANDMARKS.index("nose")] < 0.3 < sure[LANDMARKS.index("left_ear")]
+
+
+def test_painting_covers_a_person_and_leaves_the_rest():
+    image = np.zeros((400, 600, 3), dtype=np.uint8)
+    person = look(0, 300, rng=np.random.default_rng(0))
+    painted = without_people(image, [person])
+    for name in ("left_wrist", "right_ankle", "left_shoulder", "nose"):
+        x, y = person.points[LANDMARKS.index(name)].astype(int)
+        assert (painted[y, x] == 127).all()
+    assert (painted[:, 400:] == 0).all()
+    assert (image == 0).all()

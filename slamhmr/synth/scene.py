@@ -80,8 +80,8 @@ class Scene:
 
 
 def demo_spec() -> SceneSpec:
-    """Specification of the demo's scene: one person walks and turns, the camera goes along."""
-    return SceneSpec(seed=4, frames=144, motion="mixed", camera="orbit", camera_distance=4.0)
+    """Specification of the demo: somebody walks, turns and waves; the camera goes around."""
+    return SceneSpec(seed=10, frames=144, motion="mixed", camera="orbit", camera_distance=4.2)
 
 
 def make_scene(spec: SceneSpec, body: BodyModel) -> Scene:

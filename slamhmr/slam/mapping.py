@@ -18,6 +18,7 @@ LEAST_SHARED = 20  # points of a pair
 EPIPOLAR_ERROR = 1.0
 MAP_ERROR = 2.0
 POSE_ERROR = 3.0
+LEAST_PARALLAX = 0.4  # px; rendered turns keep 0.3, a sway of 20 cm 0.55, walks 7-30
 LEAST_ANGLE = 0.25  # degrees of triangulation; COLMAP asks 1.5 and 16 for the first pair
 
 
@@ -40,13 +41,16 @@ def map_keyframes(
 ) -> Model | None:
     """Poses of the keyframes and points of the background, with the focal length held.
 
-    Deterministic: one thread, fixed seeds. None when the mapper finds no model.
+    Deterministic: one thread, fixed seeds. None when no two keyframes show
+    parallax or the mapper finds no model.
     """
     import pycolmap
 
+    first = _first_pair(tracks, keys, intrinsics)
+    if first is None:
+        return None
     level = pycolmap.logging.minloglevel
     pycolmap.logging.minloglevel = 3  # "no model" is told by our own checks
-    first = _first_pair(tracks, keys, intrinsics)
     try:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -65,9 +69,12 @@ def map_keyframes(
     return _read_model(max(models.values(), key=lambda m: m.num_reg_images()), tracks, keys)
 
 
-def _first_pair(tracks: Tracks, keys: list[int], intrinsics: np.ndarray) -> tuple[int, int]:
-    """Numbers of the two keyframes with the most parallax beyond a rotation among enough points."""
-    best, pair = -1.0, (0, len(keys) - 1)
+def _first_pair(tracks: Tracks, keys: list[int], intrinsics: np.ndarray) -> tuple[int, int] | None:
+    """Numbers of the two keyframes with the most parallax beyond a rotation among enough points.
+
+    None when no pair has LEAST_PARALLAX.
+    """
+    best, pair = LEAST_PARALLAX * tracks.unit, None
     stride = max(1, len(keys) // 40)
     for a in range(0, len(keys), stride):
         for b in range(a + 2, len(keys), 2 * stride):

@@ -59,6 +59,7 @@ def optimize(
         write_text(run.path("config.yaml"), to_yaml(config))
         run.keep_only(steps.files(config))
 
+        sequence = steps.straighten(run, sequence, progress)
         observations = steps.observe(run, sequence, config, progress)
         known_heights(sequence, observations)  # a height of nobody fails before the long steps
         cameras = steps.track_camera(run, sequence, observations, config, progress)

@@ -16,18 +16,20 @@ from slamhmr import __version__
 from slamhmr.artifacts import (
     TEMPORARY_PREFIX,
     Value,
+    atomic,
     content_hash,
     load,
     read_stamp,
     save,
     settings_hash,
+    write_json,
 )
 from slamhmr.codehash import code_hash
 from slamhmr.errors import InputError
 
 LOG = logging.getLogger(__name__)
 LOCK = ".lock"
-NUMBERED = re.compile(r"\d+_\w+\.npz")
+NUMBERED = re.compile(r"\d+_\w+\.npz|0_undistorted\.mp4(\.json)?")
 PRODUCTS = ("result.npz", "report.json", "report.html", "overlay.mp4", "topview.png")
 
 
@@ -89,11 +91,7 @@ class RunFolder:
         anew, all later ones are.
         """
         path = self.folder / f"{name}.npz"
-        wanted = {
-            "config": settings_hash(settings),
-            "inputs": content_hash(list(inputs)),
-            "code": code_hash(*code),
-        }
+        wanted = self._wanted(settings, inputs, code)
         old = read_stamp(path)
         if old is not None and not self._stale and all(old.get(k) == wanted[k] for k in wanted):
             LOG.info("%s: up to date", name)
@@ -110,6 +108,29 @@ class RunFolder:
         LOG.info("%s: done in %.1f s", name, self.seconds[name])
         return value, kept
 
+    def file(
+        self,
+        name: str,
+        make: Callable[[Path], None],
+        *,
+        settings: object,
+        inputs: Sequence[Path],
+        code: tuple[str, ...],
+    ) -> Path:
+        """Path of a file that is no npz, made anew unless the stamp beside it (.json) is valid."""
+        path, stamp = self.folder / name, self.folder / f"{name}.json"
+        wanted = self._wanted(settings, inputs, code)
+        if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
+            LOG.info("%s: up to date", name)
+            return path
+        self.discard_products()
+        stamp.unlink(missing_ok=True)
+        with atomic(path) as temporary:
+            make(temporary)
+        write_json(stamp, wanted)
+        LOG.info("%s: done", name)
+        return path
+
     def discard_products(self) -> None:
         """Mark all that follows as out of date and remove what an earlier run concluded."""
         if not self._stale:
@@ -119,7 +140,17 @@ class RunFolder:
     def keep_only(self, names: Sequence[str]) -> None:
         """Remove numbered files of another schedule: nothing reads them any more."""
         files = [p for p in self.folder.iterdir() if NUMBERED.fullmatch(p.name)]
-        self._remove([p for p in files if p.stem not in names])
+        self._remove([p for p in files if p.suffix == ".npz" and p.stem not in names])
+
+    def _wanted(
+        self, settings: object, inputs: Sequence[Path], code: tuple[str, ...]
+    ) -> dict[str, str]:
+        """The stamp of a file made now."""
+        return {
+            "config": settings_hash(settings),
+            "inputs": content_hash(list(inputs)),
+            "code": code_hash(*code),
+        }
 
     def _remove(self, paths: Sequence[Path]) -> None:
         for path in paths:

@@ -27,6 +27,7 @@ from slamhmr.sequence import (
 from slamhmr.slam.intrinsics import known_intrinsics
 from slamhmr.stages import check_stage, run_stage
 from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
+from slamhmr.undistort import undistort_observations, undistorted_video, write_undistorted
 
 PREPARE = "slamhmr.sequence"  # what is done to the files of a sequence before they are used
 
@@ -47,6 +48,22 @@ def check_schedule(config: Config) -> None:
         check_stage(name, config.stages[name])
 
 
+def straighten(run: RunFolder, sequence: Sequence, progress: bool) -> Sequence:
+    """Step 0, for a lens whose `distortion` is known: the video as a pinhole camera sees it."""
+    intrinsics, distortion = sequence.settings.intrinsics, sequence.settings.distortion
+    video = sequence.video
+    if intrinsics is None or distortion is None or video is None:
+        return sequence
+    path = run.file(
+        "0_undistorted.mp4",
+        lambda made: write_undistorted(made, video, intrinsics, distortion, progress=progress),
+        settings=[sequence.settings.frames, intrinsics, distortion],
+        inputs=[video.path],
+        code=("slamhmr.undistort",),
+    )
+    return dataclasses.replace(sequence, video=undistorted_video(path, video))
+
+
 def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) -> Observations:
     """Step 1: everybody's keypoints, from observations.npz or a detector."""
     name = _choose(config.detect, sequence.observations, "blazepose")
@@ -55,6 +72,9 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
         module = backend("detect", name)
         if name == "file":
             found = module.read_observations(_given(sequence.observations, "observations.npz"))
+            intrinsics, distortion = sequence.settings.intrinsics, sequence.settings.distortion
+            if intrinsics is not None and distortion is not None:
+                found = undistort_observations(found, intrinsics, distortion)
         else:
             options = backend_options(module.Options, name, config)
             found = module.detect(_video(sequence, f"detect={name}"), options, progress=progress)
@@ -66,7 +86,7 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
         compute,
         settings=[name, config.options.get(name), sequence.settings, sequence.constraints],
         inputs=_inputs(sequence, sequence.observations if name == "file" else None),
-        code=(DETECTORS[name], PREPARE),
+        code=(DETECTORS[name], PREPARE, "slamhmr.undistort"),
     )
     return value
 

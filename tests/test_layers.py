@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sequence", "runfolder", "body", "masks"),
     ("body_licensed",),
     ("body_files",),
-    ("reprojection", "scene", "motions"),
+    ("reprojection", "scene", "motions", "undistort"),
     ("terms",),
     ("evidence", "contacts"),
     (

@@ -42,8 +42,8 @@ def detect(video: Video, options: Options, *, progress: bool) -> Observations:
     Raises MissingAsset if the networks or their runtime cannot be had, BackendError if nobody
     is found, ConfigError for an impossible setting.
     """
+    from slamhmr.detect.ghosts import track_people
     from slamhmr.detect.observe import observe
-    from slamhmr.detect.track import track_people
 
     _check(options)
     search = _search(video, options)

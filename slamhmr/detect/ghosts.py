@@ -1,4 +1,4 @@
-"""Tracks that are no people: things that look like one, second looks at somebody, flashes."""
+"""From looks to people: tracks, less things that look like one, second looks and flashes."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from slamhmr.detect.landmarks import Candidate
 from slamhmr.detect.similarity import BODY, body_box, likelihood, overlap, person_size
-from slamhmr.detect.track import Track, centre
+from slamhmr.detect.track import Track, centre, link, stitch
 
 SHORTEST = 0.4  # s of looks that a person must have, or half the clip if that is shorter
 LIKELY = 0.30  # median likelihood of a person who moves through the image
@@ -17,6 +17,17 @@ RIGID = (
 )
 RIGID_SPAN = 3.0  # s; a bystander who hardly moves was measured at 0.004 over 1.7 s
 SHADOWED = 0.6  # share of a box covered by a likelier track, and share of frames, of a second look
+
+
+def track_people(
+    looks: Sequence[Sequence[Candidate]], fps: float, longest_gap: float
+) -> list[Track]:
+    """Tracks of the people among the looks of every frame, gaps to `longest_gap` s bridged.
+
+    Order of the result: by total likelihood, largest first.
+    """
+    tracks = people_among(stitch(link(looks, fps), fps, longest_gap), fps, len(looks))
+    return sorted(tracks, key=lambda track: -sum(likelihood(look) for look in track.looks))
 
 
 def people_among(tracks: Sequence[Track], fps: float, frame_count: int) -> list[Track]:

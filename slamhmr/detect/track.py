@@ -1,8 +1,8 @@
 """Who is who: looks at single frames become tracks of people, with the whole clip at hand.
 
-Three passes: link looks of nearby frames (Hungarian on keypoint similarity, box overlap and colour
-under constant velocity), stitch tracklets over gaps, drop what is no person. Offline, so births and
-deaths are decided with the future known.
+Two passes: link looks of nearby frames (Hungarian on keypoint similarity, box overlap and colour
+under constant velocity), then stitch tracklets over gaps. Offline, so births and deaths are decided
+with the future known; `ghosts` drops what is no person.
 """
 
 from collections.abc import Sequence
@@ -48,19 +48,6 @@ class Track:
     def last(self) -> int:
         """Frame of the last look."""
         return self.looks[-1].frame
-
-
-def track_people(
-    looks: Sequence[Sequence[Candidate]], fps: float, longest_gap: float
-) -> list[Track]:
-    """Tracks of the people among the looks of every frame, gaps to `longest_gap` s bridged.
-
-    Order of the result: by total likelihood, largest first.
-    """
-    from slamhmr.detect.ghosts import people_among
-
-    tracks = people_among(stitch(link(looks, fps), fps, longest_gap), fps, len(looks))
-    return sorted(tracks, key=lambda track: -sum(likelihood(look) for look in track.looks))
 
 
 def link(looks: Sequence[Sequence[Candidate]], fps: float) -> list[Track]:

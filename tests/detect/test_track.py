@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from slamhmr.detect.ghosts import is_person
+from slamhmr.detect.ghosts import is_person, track_people
 from slamhmr.detect.landmarks import LANDMARKS, Candidate
 from slamhmr.detect.observe import face_turned_here, keypoint_boxes, observe, point_confidence
 from slamhmr.detect.repair import steadiness, unswap
 from slamhmr.detect.search import distinct, without_people
 from slamhmr.detect.similarity import likelihood, person_size, similarity
-from slamhmr.detect.track import Track, link, stitch, track_people
+from slamhmr.detect.track import Track, link, stitch
 from slamhmr.types import Video
 
 FPS = 20.0

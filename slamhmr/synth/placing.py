@@ -33,15 +33,15 @@ def place_people(
     for k in range(people):
         motion = _draw_clear(draw, k, rng)
         middle = np.median(motion.pelvis[:, :2], axis=0)
-        radius = 0.0
-        for attempt in range(10_000):
+        attempt, clear = 0, False
+        while not clear:  # ends: the circle grows until nobody is near
             radius = 0.0 if k == 0 else 1.0 + 0.04 * attempt
             angle, yaw = rng.uniform(-np.pi, np.pi, 2)
             goal = radius * np.array([np.cos(angle), np.sin(angle)])
             candidate = _move(motion, yaw, middle, goal)
-            if all(_clear(candidate, other) for other in placed):
-                placed.append(candidate)
-                break
+            clear = all(_clear(candidate, other) for other in placed)
+            attempt += 1
+        placed.append(candidate)
     return placed
 
 

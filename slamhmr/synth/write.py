@@ -25,6 +25,7 @@ def write_scene(
     *,
     pixels: bool,
     observations: bool,
+    progress: bool = False,
 ) -> None:
     """Write `sequence.yaml`, `truth.npz`; on request the video, or observations and cameras.
 
@@ -37,7 +38,7 @@ def write_scene(
         artifacts.write_arrays(directory / CAMERAS, artifacts.to_arrays(track))
     if pixels:
         with artifacts.atomic(directory / VIDEO) as temporary:
-            render_video(scene, body, temporary, progress=False)
+            render_video(scene, body, temporary, progress=progress)
     numbers = ", ".join(f"{value:.4f}" for value in scene.intrinsics[0].tolist())
     artifacts.write_text(directory / SETTINGS, f"fps: {float(spec.fps)}\nintrinsics: [{numbers}]\n")
     artifacts.write_arrays(directory / TRUTH, artifacts.to_arrays(truth(scene, body, spec)))

@@ -62,12 +62,14 @@ def _check(options: Options) -> None:
     """Refuse settings that have no meaning."""
     if options.landmarks not in ("full", "heavy"):
         raise ConfigError(
-            f"detect.options.landmarks '{options.landmarks}' is unknown; available: full, heavy"
+            f"options.blazepose.landmarks '{options.landmarks}' is unknown; available: full, heavy"
         )
     positive = ("smallest_person", "redetect_seconds", "detector_score", "max_people")
     for name in positive:
         if getattr(options, name) <= 0:
-            raise ConfigError(f"detect.options.{name} is {getattr(options, name)}; must be above 0")
+            raise ConfigError(
+                f"options.blazepose.{name} is {getattr(options, name)}; must be above 0"
+            )
 
 
 def _search(video: Video, options: Options) -> "Search":  # noqa: F821 - imported below, lazily
@@ -103,5 +105,5 @@ def _nobody(video: Video, looks: int, options: Options) -> str:
     return (
         f"nobody found in {video.frame_count} frames of '{video.path.name}': {reason}; people "
         f"under {options.smallest_person * min(video.image_size):.0f} px are not looked for: lower "
-        "detect.options.smallest_person, or give an observations.npz"
+        "options.blazepose.smallest_person, or give an observations.npz"
     )

@@ -72,7 +72,7 @@ def _checked(folder: Path, name: str) -> Path:
 def _remedy(name: str) -> str:
     if name in IN_WHEEL:
         return (
-            f"unpack it from 'pip download --no-deps {WHEEL}' or leave 'detect.options.models' "
+            f"unpack it from 'pip download --no-deps {WHEEL}' or leave 'options.blazepose.models' "
             "unset to have it fetched"
         )
     return (
@@ -118,7 +118,7 @@ def _download_wheel(scratch: Path) -> Path:
 def _no_download(reason: str) -> str:
     return (
         f"the BlazePose networks could not be fetched ('pip download {WHEEL}': {reason}); "
-        "connect to PyPI, or set 'detect.options.models' to a folder that holds "
+        "connect to PyPI, or set 'options.blazepose.models' to a folder that holds "
         + " and ".join(IN_WHEEL)
     )
 

@@ -98,7 +98,7 @@ def _spans(tracks: Tracks) -> list[_Span]:
             raise BackendError(
                 f"camera: fewer than {FEWEST} background points can be followed to frame {frame}; "
                 "the background is too plain, too blurred or hidden by people; state the camera's "
-                "motion (slam.assume=static) or give cameras.npz"
+                "motion (camera: static in sequence.yaml) or give cameras.npz"
             )
         spans.append(span)
     if len(spans) == 0:

@@ -84,7 +84,7 @@ def travel(
         if not options.allow_degraded:
             raise BackendError(
                 f"camera: {failure}; give cameras.npz from another tool or the intrinsics, or set "
-                "slam.allow_degraded=true to go on with rotations only and a camera that stays put"
+                "allow_degraded=true to go on with rotations only and a camera that stays put"
             )
         log.warning("camera: %s; degraded to rotation-only as allowed", failure)
         return turn(

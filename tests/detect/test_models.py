@@ -58,7 +58,7 @@ def test_models_are_fetched_once_and_only_the_two_files_stay(cache, monkeypatch)
 def test_no_connection_is_one_line_that_says_what_to_do(cache, monkeypatch):
     fake_pip(monkeypatch, {}, code=1)
     with pytest.raises(
-        MissingAsset, match=r"ERROR: no connection.*detect.options.models"
+        MissingAsset, match=r"ERROR: no connection.*options.blazepose.models"
     ) as caught:
         models.find_models("full", None)
     assert "\n" not in str(caught.value)

@@ -18,6 +18,7 @@ from torch import Tensor
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "pose.npz"
 JOINT_COUNT = 21
 DIMENSION = 3 * JOINT_COUNT
+CHUNK_FRAMES = 500  # frames against all components at once: 500 x 64 x 63 x 8 bytes = 16 MB
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,12 @@ class PosePrior:
         """
         if component is None:
             component = self.best_component(x)
-        centred = x - self.component_means[component]
-        white = (self.whitening[component] @ centred[..., None])[..., 0]
+        flat, picks = x.reshape(-1, DIMENSION), component.reshape(-1)
+        white = torch.empty_like(flat)
+        for index in torch.unique(picks).tolist():  # by component: no copy of W for every frame
+            mine = picks == index
+            white[mine] = (flat[mine] - self.component_means[index]) @ self.whitening[index].T
+        white = white.reshape(x.shape)
         return torch.cat([white, (2 * self.costs[component]).sqrt()[..., None]], dim=-1), component
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "count 21 3 3"]:
@@ -101,31 +106,14 @@ class PosePrior:
         return roma.rotmat_to_rotvec(self.rotations(self.component_means))
 
     def _squared_distances(self, x: Float[Tensor, "*batch 63"]) -> Float[Tensor, "*batch K"]:
-        flat = x.reshape(-1, DIMENSION)
-        distances = [
-            ((flat - mean) @ white.T).square().sum(dim=-1)
-            for mean, white in zip(self.component_means, self.whitening, strict=True)
+        flat, count = x.reshape(-1, DIMENSION), len(self.log_weights)
+        stacked = self.whitening.reshape(-1, DIMENSION).T  # all components in one product
+        shift = (self.whitening @ self.component_means[..., None])[..., 0].reshape(-1)
+        parts = [
+            (chunk @ stacked - shift).reshape(-1, count, DIMENSION).square().sum(dim=-1)
+            for chunk in torch.split(flat, CHUNK_FRAMES)
         ]
-        return torch.stack(distances, dim=-1).reshape(*x.shape[:-1], len(distances))
-
-
-def coordinates_jacobian(x: Float[Tensor, "*batch 63"]) -> Float[Tensor, "*batch 21 3 3"]:
-    """D x_j / d delta_j for the increment R_j exp(delta_j): inverse right Jacobian of SO(3) at x_j.
-
-    J = I + [x]/2 + (1/t^2 - (1 + cos t)/(2 t sin t)) [x]^2, t = |x| (Sola et al. 2018, equation
-    144).
-    """
-    vector = x.reshape(*x.shape[:-1], JOINT_COUNT, 3)
-    angle = vector.norm(dim=-1).clamp_min(1e-12)
-    safe = angle.clamp_min(1e-3)
-    exact = 1 / safe**2 - (1 + safe.cos()) / (2 * safe * safe.sin())
-    factor = torch.where(angle > 1e-3, exact, 1 / 12 + angle**2 / 720)
-    cross = torch.zeros(*vector.shape, 3, dtype=x.dtype, device=x.device)
-    cross[..., 0, 1], cross[..., 0, 2] = -vector[..., 2], vector[..., 1]
-    cross[..., 1, 0], cross[..., 1, 2] = vector[..., 2], -vector[..., 0]
-    cross[..., 2, 0], cross[..., 2, 1] = -vector[..., 1], vector[..., 0]
-    identity = torch.eye(3, dtype=x.dtype, device=x.device)
-    return identity + 0.5 * cross + factor[..., None, None] * (cross @ cross)
+        return torch.cat(parts).reshape(*x.shape[:-1], count)
 
 
 def load_pose_prior(path: Path | None = None, *, dtype: torch.dtype = torch.float64) -> PosePrior:

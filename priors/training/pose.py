@@ -169,14 +169,21 @@ def fit(
     x = _coordinates(mean, rotations)
     generator = torch.Generator().manual_seed(seed)
     mixture: Mixture = fit_mixture(
-        x, weights, count, shrinkage=_shrinkage(), iterations=iterations, generator=generator
+        x,
+        weights,
+        count,
+        shrinkage=_shrinkage(capped=count > 1),
+        iterations=iterations,
+        generator=generator,
     )
     return PosePrior(mean, mixture.means, mixture.scale_tril, mixture.log_weights)
 
 
-def _shrinkage() -> Shrinkage:
+def _shrinkage(*, capped: bool) -> Shrinkage:
+    """Limits of one component; a single Gaussian must span everything and is not capped."""
     caps = [CAP_DEG.get(name.split("_")[-1], OTHER_CAP_DEG) for name in JOINTS]
     cap = torch.deg2rad(torch.tensor(caps, dtype=torch.float64)).repeat_interleave(3)
+    cap = cap if capped else torch.full_like(cap, torch.inf)
     return Shrinkage(floor=float(np.deg2rad(FLOOR_DEG)), pooled=POOLED_SAMPLES, cap=cap)
 
 

@@ -11,7 +11,6 @@ import torch
 from priors.pose import (
     DEFAULT_WEIGHTS,
     PosePrior,
-    coordinates_jacobian,
     load_pose_prior,
     save_pose_prior,
 )
@@ -91,22 +90,6 @@ def test_log_prob_agrees_with_torch_distributions() -> None:
     torch.testing.assert_close(
         prior.responsibilities(x).sum(dim=-1), torch.ones(7, dtype=torch.float64)
     )
-
-
-@pytest.mark.parametrize("size", [0.0, 1e-5, 0.3, 1.5, 2.6])
-def test_jacobian_of_coordinates_matches_finite_differences(size: float) -> None:
-    prior = small_prior()
-    x = size * torch.nn.functional.normalize(torch.randn(21, 3, dtype=torch.float64), dim=-1)
-    rotations = prior.rotations(x.flatten())
-    analytic = coordinates_jacobian(x.flatten())
-    step = 1e-5
-    for axis in range(3):
-        delta = torch.zeros(21, 3, dtype=torch.float64)
-        delta[:, axis] = step
-        plus = prior.coordinates(rotations @ roma.rotvec_to_rotmat(delta))
-        minus = prior.coordinates(rotations @ roma.rotvec_to_rotmat(-delta))
-        numeric = ((plus - minus) / (2 * step)).unflatten(-1, (21, 3))
-        torch.testing.assert_close(analytic[..., axis], numeric, atol=1e-6, rtol=1e-6)
 
 
 def test_a_held_component_gives_a_linear_residual() -> None:

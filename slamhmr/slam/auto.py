@@ -79,7 +79,8 @@ def track_camera(
 def _notes(motion: Motion, intrinsics: Float[Tensor, "4"]) -> tuple[str, ...]:
     """Sentences on the decision and what it leaves open."""
     notes = [motion.note()]
-    if motion.kind == "rotation" and motion.residual > PARALLAX:
+    swaying = motion.residual > PARALLAX and motion.focal_factor == 1.0
+    if motion.kind == "rotation" and swaying:
         notes.append(
             f"the background keeps {motion.residual:.2f} px of parallax at 640 px width beyond the "
             "rotation: the camera may sway by a little, which is not reconstructed"

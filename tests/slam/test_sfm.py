@@ -52,6 +52,7 @@ def test_pure_rotation_sold_as_travel_is_refused(rendered):
         solve(clip, assume="translation")
 
 
+@pytest.mark.slow
 def test_degraded_only_when_allowed_and_noted(rendered, caplog):
     clip = rendered("rotation")
     with caplog.at_level(logging.WARNING):

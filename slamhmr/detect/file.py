@@ -33,9 +33,7 @@ def detect(video: Video, options: Options, *, progress: bool) -> Observations:
     """
     del progress
     if options.path is None:
-        raise InputError(
-            "detect.options.path is not set; detector 'file' needs an observations.npz"
-        )
+        raise InputError("options.file.path is not set; detector 'file' needs an observations.npz")
     path = Path(options.path).expanduser()
     observations = read_observations(path)
     frames = observations.boxes.shape[1]

@@ -54,9 +54,9 @@ def page(facts: Facts, *, topview: Path | None, overlay: Path | None) -> str:
 
 def _banner(facts: Facts) -> str:
     failed = [gate["sentence"] for gate in facts["gates"] if not gate["passed"]]
-    frames = (
-        f"{facts['frames']} frames at {facts['fps']:.2f} per second, {len(facts['people'])} people"
-    )
+    count = len(facts["people"])
+    people = "1 person" if count == 1 else f"{count} people"
+    frames = f"{facts['frames']} frames at {facts['fps']:.2f} per second, {people}"
     if len(failed) == 0:
         return f"<p class='banner'>{frames}. All gates hold.</p>"
     return f"<p class='banner bad'>{frames}. Below the gates: {_text('; '.join(failed))}.</p>"

@@ -219,7 +219,13 @@ def conclude(
     result, _ = run.step(
         "result",
         Result,
-        lambda: build_result(state, start.body, start.observations, provenance=provenance),
+        lambda: build_result(
+            state,
+            start.body,
+            start.observations,
+            body_model=start.config.body.model,
+            provenance=provenance,
+        ),
         settings=[start.config.body, provenance],
         inputs=[run.path(f"{after}.npz"), *_body_file(start.config)],
         code=("slamhmr.export.result",),

@@ -19,7 +19,9 @@ def examples():
     with_notes = dataclasses.replace(
         make_cameras(), covariance=torch.ones(8, 6, 6).double(), notes=("focal guessed", "é")
     )
-    result = build_result(state, BODY, observations, provenance={"version": "0", "inputs": {}})
+    result = build_result(
+        state, BODY, observations, body_model="default", provenance={"version": "0", "inputs": {}}
+    )
     return [observations, make_cameras(), with_notes, make_initial(state), state, result]
 
 

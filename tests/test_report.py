@@ -60,7 +60,7 @@ def facts(tmp_path, *, settings="", notes=(), moving=True, scores=None):
         sequence=sequence,
         observations=observations,
         cameras=cameras,
-        result=build_result(state, BODY, observations, provenance=made_by),
+        result=build_result(state, BODY, observations, body_model="default", provenance=made_by),
         scores=scores or {"start": scored(3), "root": scored(2)},
         stages=[StageReport("root", 3, 0, "converged <soon>", {"a": 2.0}, {"a": 1.0}, 0.5)],
         seconds={"4_root": 0.5},
@@ -70,7 +70,9 @@ def facts(tmp_path, *, settings="", notes=(), moving=True, scores=None):
 def test_coverage_counts_gaps(tmp_path):
     state = make_state()
     state.observed[0, 2:5] = False
-    result = build_result(state, BODY, make_observations(state), provenance={})
+    result = build_result(
+        state, BODY, make_observations(state), body_model="default", provenance={}
+    )
     assert coverage_of(result) == {"1": {"frames": 8, "seen_share": 5 / 8, "longest_gap": 3}}
 
 

@@ -145,9 +145,9 @@ def _label(image: Image, person: int, mesh: Mesh, intrinsics: np.ndarray) -> Non
         return
     where = intrinsics[:2] * top[:2] / top[2] + intrinsics[2:]
     place = (int(where[0]) - 6, int(where[1]) - 8)
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(image, str(person), place, font, 0.5, colour, 4, cv2.LINE_AA)
-    cv2.putText(image, str(person), place, font, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.5, image.shape[0] / 700)
+    cv2.putText(image, str(person), place, font, size, colour, 4, cv2.LINE_AA)
+    cv2.putText(image, str(person), place, font, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:

@@ -18,9 +18,12 @@ def build_result(
     body: BodyModel,
     observations: Observations,
     *,
+    body_model: str,
     provenance: dict[str, object],
 ) -> Result:
     """Result in metres whose origin is the point of the ground below the first camera.
+
+    `body_model` is what loads the body again: "default" or the path of its file.
 
     Frames outside `valid` repeat the person's nearest valid frame, so that every number is finite.
     Raises BackendError if the state itself is not finite.
@@ -56,7 +59,7 @@ def build_result(
         ground=ground,
         scale=float(state.log_scale.exp()),
         scale_std=float("nan"),
-        body_model=body.name,
+        body_model=body_model,
         gender=(body.gender,) * len(state.person_id),
         provenance=provenance,
     )

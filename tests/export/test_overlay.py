@@ -65,7 +65,7 @@ def test_the_video_shows_bodies_where_the_keypoints_are(tmp_path, max_width):
     state = make_state(2)
     state.observed[1, 4:] = False
     observations = make_observations(state)
-    result = build_result(state, BODY, observations, provenance={})
+    result = build_result(state, BODY, observations, body_model="default", provenance={})
     video = open_video(write_video(tmp_path / "video.mp4"))
     options = OverlayConfig(max_width=max_width)
     write_overlay(tmp_path / "o.mp4", video, result, BODY, options=options, progress=False)
@@ -90,7 +90,9 @@ def test_the_video_shows_bodies_where_the_keypoints_are(tmp_path, max_width):
 def test_the_topview_marks_start_and_end(tmp_path):
     state = make_state(2)
     state.pelvis[1, :, 1] += torch.linspace(0, 2, 8)
-    result = build_result(state, BODY, make_observations(state), provenance={})
+    result = build_result(
+        state, BODY, make_observations(state), body_model="default", provenance={}
+    )
     image = draw_topview(result)
     for row in range(2):
         assert (image == np.array(person_colour(row))).all(axis=-1).sum() > 100
@@ -101,5 +103,7 @@ def test_the_topview_marks_start_and_end(tmp_path):
 def test_somebody_who_stands_still_has_a_topview():
     state = make_state(1)
     state.pelvis[:] = state.pelvis[:, :1]
-    image = draw_topview(build_result(state, BODY, make_observations(state), provenance={}))
+    image = draw_topview(
+        build_result(state, BODY, make_observations(state), body_model="default", provenance={})
+    )
     assert max(image.shape) < 1400

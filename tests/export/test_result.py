@@ -12,7 +12,9 @@ from slamhmr.geometry import apply, invert, project
 
 
 def built(state):
-    return build_result(state, BODY, make_observations(make_state(2)), provenance={})
+    return build_result(
+        state, BODY, make_observations(make_state(2)), body_model="default", provenance={}
+    )
 
 
 def test_origin_is_the_first_cameras_footprint_on_the_ground():

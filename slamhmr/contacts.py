@@ -8,10 +8,11 @@ from torch import Tensor
 
 # Likelihoods of a point that stands and of one that swings. Ours; mocap "contacts" slide 0.13-0.15
 # m/s, a swinging foot of a walk moves at 1.5-3 m/s.
-STANDING_SPEED = 0.25  # m/s, Rayleigh scale, noise of a start included
+STANDING_SPEED = 0.2  # m/s, Rayleigh scale, noise of a start included
 SWINGING_SPEED = 1.3  # m/s
-STANDING_HEIGHT = 0.05  # m, standard deviation above the ground
+STANDING_HEIGHT = 0.04  # m, standard deviation above the ground
 SWINGING_HEIGHT = (0.10, 0.15)  # m, mean and standard deviation
+DEPTH_TRUST = 1 / 3  # of the velocity along the line of sight that counts, where that is given
 SPEED_ODDS = 5.0  # most that one frame's speed may say, log odds
 HEIGHT_ODDS = 2.5
 MEAN_STAY = 0.3  # s, mean duration of a contact and of a swing
@@ -23,16 +24,23 @@ def contacts_from_kinematics(
     fps: float,
     ground: Float[Tensor, "4"] | None,
     valid: Bool[Tensor, "N T"] | None = None,
+    sight: Float[Tensor, "N T C 3"] | None = None,
 ) -> Float[Tensor, "N T C"]:
     """Probability that each point stands on the ground in each frame, 0 where `valid` is false.
 
+    `sight` are vectors from the camera to the points: depth is noisy, so its changes count less.
     Two states (standing, swinging) per point, observed through speed and height above `ground` (n,
     d; None: speed only), smoothed over time by the forward-backward recursion. Ours; no learned
     part.
     """
     if valid is None:
         valid = torch.ones(points_world.shape[:2], dtype=torch.bool)
-    speed, known = point_speed(points_world, fps, valid)
+    velocity, known = point_velocity(points_world, fps, valid)
+    if sight is not None:
+        ray = torch.nn.functional.normalize(sight, dim=-1)
+        along = (velocity * ray).sum(dim=-1, keepdim=True) * ray
+        velocity = velocity - (1 - DEPTH_TRUST) * along
+    speed = velocity.norm(dim=-1)
     odds = _speed_odds(speed) * known[..., None]
     if ground is not None:
         height = points_world @ ground[:3] + ground[3]
@@ -44,24 +52,15 @@ def contacts_from_kinematics(
 def point_velocity(
     points: Float[Tensor, "N T C 3"], fps: float, valid: Bool[Tensor, "N T"]
 ) -> tuple[Float[Tensor, "N T C 3"], Bool[Tensor, "N T"]]:
-    """Velocity (m/s), central difference over `SPEED_WINDOW`, and where both ends are valid."""
+    """Velocity (m/s), central difference (one-sided at the ends), and where it is known."""
+    frames = points.shape[1]
     half = max(1, round(SPEED_WINDOW * fps))
-    velocity = torch.zeros_like(points)
-    known = torch.zeros_like(valid)
-    if points.shape[1] > 2 * half:
-        velocity[:, half:-half] = (
-            (points[:, 2 * half :] - points[:, : -2 * half]) * fps / (2 * half)
-        )
-        known[:, half:-half] = valid[:, 2 * half :] & valid[:, : -2 * half] & valid[:, half:-half]
+    now = torch.arange(frames)
+    last, first = (now + half).clamp_max(frames - 1), (now - half).clamp_min(0)
+    span = ((last - first) / fps).clamp_min(0.5 / fps).to(points)
+    velocity = (points[:, last] - points[:, first]) / span[:, None, None]
+    known = valid[:, last] & valid[:, first] & valid & (last > first)
     return velocity * known[..., None, None], known
-
-
-def point_speed(
-    points: Float[Tensor, "N T C 3"], fps: float, valid: Bool[Tensor, "N T"]
-) -> tuple[Float[Tensor, "N T C"], Bool[Tensor, "N T"]]:
-    """Speed (m/s) of each point and where it is known."""
-    velocity, known = point_velocity(points, fps, valid)
-    return velocity.norm(dim=-1), known
 
 
 def _speed_odds(speed: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:

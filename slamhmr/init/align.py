@@ -42,6 +42,7 @@ def align(
     observed = _observed(initial, observations)
     points, names = _camera_points(initial, body)
     feet = [names.index(name) for name in CONTACT_POINTS]
+    clearance = body.point_template[feet, 1] - body.v_template[:, 1].min()  # above a flat sole
     up = gravity_up(points, names, observed, cameras.world_from_cam[:, :3, :3])
     levelled = level_cameras(cameras, up)
     for last in (False, True):
@@ -54,10 +55,12 @@ def align(
                 swung[:, :, feet], swung[:, :, 0], centres, observed, observations.fps
             )
         world = swung + scale * centres[None, :, None]
-        contacts, ground = _contacts_and_floor(world[:, :, feet], observed, observations.fps)
+        soles = world[:, :, feet]
+        soles[..., 2] -= clearance
+        contacts, ground = _contacts_and_floor(soles, swung[:, :, feet], observed, observations.fps)
         if not last:
             eyes = scale * centres.mean(dim=0)
-            up = _floor_normal(world[:, :, feet], contacts, eyes, observations.fps)
+            up = _floor_normal(soles, contacts, eyes, observations.fps)
             levelled = level_cameras(levelled, up)
     if initial.contacts is not None:
         contacts = initial.contacts
@@ -186,12 +189,15 @@ def _lower_foot(feet: Float[Tensor, "N T 4 3"]) -> Float[Tensor, "N T 4"]:
 
 
 def _contacts_and_floor(
-    feet: Float[Tensor, "N T 4 3"], observed: Bool[Tensor, "N T"], fps: float
+    feet: Float[Tensor, "N T 4 3"],
+    sight: Float[Tensor, "N T 4 3"],
+    observed: Bool[Tensor, "N T"],
+    fps: float,
 ) -> tuple[Float[Tensor, "N T 4"], Float[Tensor, "4"]]:
     """Contacts and a horizontal floor, each from the other, starting from speed alone."""
     ground: Float[Tensor, "4"] | None = None
     for _ in range(3):
-        contacts = contacts_from_kinematics(feet, fps, ground, observed)
+        contacts = contacts_from_kinematics(feet, fps, ground, observed, sight)
         weight = contacts * _lower_foot(feet) + 1e-4 * observed[..., None]
         height = _weighted_median(feet[..., 2][observed].flatten(), weight[observed].flatten())
         ground = torch.tensor([0.0, 0.0, 1.0, -height], dtype=torch.float64)

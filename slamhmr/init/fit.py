@@ -172,6 +172,8 @@ def fit_sequence(
     rotations are compared in the world of `world_from_cam`, so that a panning camera is no
     acceleration of the person.
     """
+    if len(pose.root) < 3:
+        return fit_frames(rig, evidence, mixture, weights, pose, iterations)[0]
     damping, stall = 1e-3, 0
     energy = _total(rig, evidence, mixture, weights, pose, world_from_cam, linked)
     for _ in range(iterations):

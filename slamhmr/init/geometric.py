@@ -36,9 +36,11 @@ class Options:
     pitches_deg: tuple[float, ...] = (-15.0, 5.0, 25.0, 45.0)
     min_points: int = 6  # keypoints that make a frame usable
     min_confidence: float = 0.2  # keypoints below are not used
-    point_sigma: float = 0.03  # m, keypoint against body model
-    prior_weight: float = 0.35  # of the pose prior, against keypoints
+    point_sigma: float = 0.025  # m, keypoint against body model
+    prior_weight: float = 0.25  # of the pose prior, against keypoints
     path_prior: float = 0.5  # the same while readings are compared
+    turn_sigma: float = 0.1  # rad per frame^2, second differences of rotations
+    depth_sigma: float = 0.005  # per frame^2, second differences of log depth
     iterations: int = 12
     final_iterations: int = 4
 
@@ -104,8 +106,11 @@ def pose_mixture() -> tuple[PosePrior, Mixture]:
 
 def library_poses(prior: PosePrior, samples: int) -> Float[Tensor, "P 21 3"]:
     """Everyday poses, the components' means and random poses of the prior."""
-    drawn = prior.sample(torch.Generator().manual_seed(0), samples)
-    return torch.cat([everyday_poses(), prior.component_poses(), roma.rotmat_to_rotvec(drawn)])
+    poses = [everyday_poses(), prior.component_poses()]
+    if samples > 0:
+        drawn = prior.sample(torch.Generator().manual_seed(0), samples)
+        poses.append(roma.rotmat_to_rotvec(drawn))
+    return torch.cat(poses)
 
 
 def _lift_person(
@@ -129,7 +134,11 @@ def _lift_person(
     evidence = Evidence(
         person.bearings, person.weight, depth_scale.expand_as(person.weight), up_cam
     )
-    weights = FitWeights(prior=options.prior_weight, turn_sigma=0.12, depth_sigma=0.02)
+    weights = FitWeights(
+        prior=options.prior_weight,
+        turn_sigma=options.turn_sigma * stride**2,
+        depth_sigma=options.depth_sigma * stride**2,
+    )
     pose = fit_sequence(
         rig,
         evidence[keys],
@@ -142,7 +151,11 @@ def _lift_person(
     )
     if stride > 1:
         pose = _interpolate(pose, keys, len(person.frames), person.world_from_cam)
-        weights = FitWeights(prior=options.prior_weight, turn_sigma=0.04, depth_sigma=0.01)
+        weights = FitWeights(
+            prior=options.prior_weight,
+            turn_sigma=options.turn_sigma,
+            depth_sigma=options.depth_sigma,
+        )
         pose = fit_sequence(
             rig,
             evidence,

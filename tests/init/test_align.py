@@ -1,0 +1,165 @@
+"""Gravity, scale and floor on scenes with exact truth, from true poses and from the lift."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import roma
+import torch
+
+from slamhmr.body import BodyModel, forward_points, load_body, rest_points
+from slamhmr.errors import InputError
+from slamhmr.geometry import invert, rigid
+from slamhmr.init.align import align
+from slamhmr.init.geometric import Options, initialise
+from slamhmr.init.gravity import robust_up
+from slamhmr.skeleton import CONTACT_POINTS
+from slamhmr.synth.noise import observe
+from slamhmr.synth.scene import Scene, SceneSpec, make_scene
+from slamhmr.types import CameraTrack, Initial, Observations, SceneState
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return load_body()
+
+
+def true_start(scene: Scene) -> Initial:
+    """Exact poses in the camera, exact shape."""
+    cam_from_world = invert(scene.world_from_cam)
+    world_from_root = rigid(scene.root, scene.pelvis)
+    return Initial(
+        person_id=torch.arange(len(scene.betas)),
+        cam_from_root=cam_from_world[None] @ world_from_root,
+        body_pose=roma.rotmat_to_rotvec(scene.body_rotations),
+        betas=scene.betas,
+        valid=scene.valid,
+    )
+
+
+def made(spec: SceneSpec, body: BodyModel) -> tuple[Scene, Observations, CameraTrack]:
+    scene = make_scene(spec, body)
+    return scene, *observe(scene, body, spec)
+
+
+def gravity_error_deg(state: SceneState, scene: Scene) -> float:
+    turn = state.cameras.world_from_cam[:, :3, :3] @ scene.world_from_cam[:, :3, :3].transpose(
+        -1, -2
+    )
+    up = torch.nn.functional.normalize(turn[:, :, 2].mean(dim=0), dim=0)
+    return math.degrees(math.acos(min(1.0, float(up[2]))))
+
+
+def size_ratio(scene: Scene, body: BodyModel) -> float:
+    """Leg length of the mean body over that of the people: what a mean-shape start is scaled by."""
+
+    def legs(betas: torch.Tensor) -> torch.Tensor:
+        points = rest_points(body, betas)
+        return (points[:, 1] - points[:, 4]).norm(dim=-1) + (points[:, 4] - points[:, 7]).norm(
+            dim=-1
+        )
+
+    return float((legs(torch.zeros_like(scene.betas)) / legs(scene.betas)).mean())
+
+
+def standing_height(state: SceneState, scene: Scene, body: BodyModel) -> float:
+    """Median height above the found floor of heels and toes that truly stand, m."""
+    points, _ = forward_points(
+        body,
+        state.betas,
+        roma.rotvec_to_rotmat(state.root_orient),
+        state.pelvis,
+        roma.rotvec_to_rotmat(state.body_pose),
+    )
+    feet = points[:, :, [body.point_names.index(name) for name in CONTACT_POINTS]]
+    above_sole = body.v_template[:, 1].min()
+    clearance = body.point_template[[body.point_names.index(n) for n in CONTACT_POINTS], 1]
+    height = feet @ state.ground[:3] + state.ground[3] - (clearance - above_sole)
+    return float(height[scene.contacts > 0.5].median())
+
+
+@pytest.mark.parametrize(("camera", "seed"), [("follow", 1), ("orbit", 2), ("forward", 3)])
+def test_true_poses_give_scale_gravity_and_floor(camera: str, seed: int, body: BodyModel) -> None:
+    scene, observations, cameras = made(
+        SceneSpec(seed=seed, frames=90, motion="walk", camera=camera), body
+    )
+    state = align(true_start(scene), observations, cameras, body)
+    assert abs(float(state.log_scale) - math.log(scene.scale)) < 0.05
+    assert gravity_error_deg(state, scene) < 5
+    assert abs(standing_height(state, scene, body)) < 0.1
+    standing = (state.contacts > 0.5)[scene.contacts > 0.5]
+    assert float(standing.double().mean()) > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("camera", ["follow", "orbit"])
+def test_the_lift_gives_scale_gravity_and_floor(camera: str, seed: int, body: BodyModel) -> None:
+    """Scale relative to body size, which one camera cannot see: the start has the mean body."""
+    scene, observations, cameras = made(
+        SceneSpec(seed=seed, frames=90, motion="walk", camera=camera), body
+    )
+    initial = initialise(observations, cameras, body, Options())
+    state = align(initial, observations, cameras, body)
+    ratio = size_ratio(scene, body)
+    assert abs(float(state.log_scale) - math.log(scene.scale * ratio)) < 0.1
+    assert gravity_error_deg(state, scene) < 5
+    assert abs(standing_height(state, scene, body)) < 0.1
+
+
+def test_world_conventions(body: BodyModel) -> None:
+    scene, observations, cameras = made(
+        SceneSpec(seed=1, frames=40, motion="walk", camera="follow"), body
+    )
+    state = align(true_start(scene), observations, cameras, body)
+    first = state.cameras.world_from_cam[0]
+    torch.testing.assert_close(first[:3, 3], torch.zeros(3, dtype=torch.float64))
+    assert abs(float(first[0, 2])) < 1e-6
+    assert float(first[1, 2]) > 0
+    turn = state.cameras.world_from_cam[:, :3, :3]
+    levelled = turn @ cameras.world_from_cam[:, :3, :3].transpose(-1, -2)
+    torch.testing.assert_close(levelled[:1].expand_as(levelled), levelled)
+    # the person reprojects where the start had it: x_cam = R' (X - s c)
+    centres = state.log_scale.exp() * state.cameras.world_from_cam[:, :3, 3]
+    cam = ((state.pelvis[0] - centres)[:, None] @ turn)[:, 0]
+    torch.testing.assert_close(cam, true_start(scene).cam_from_root[0, :, :3, 3])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_known_scale_or_a_standing_camera_is_left_alone(known: bool, body: BodyModel) -> None:
+    scene, observations, cameras = made(
+        SceneSpec(seed=1, frames=30, motion="walk", camera="follow"), body
+    )
+    fixed = replace(cameras, scale_known=known, moving=known)
+    state = align(true_start(scene), observations, fixed, body)
+    assert float(state.log_scale) == 0
+
+
+def test_gravity_survives_bending_and_sitting(body: BodyModel) -> None:
+    scene, observations, cameras = made(
+        SceneSpec(seed=2, frames=90, motion="mixed", camera="static"), body
+    )
+    start = true_start(scene)
+    bent = start.cam_from_root.clone()
+    nod = roma.rotvec_to_rotmat(torch.tensor([1.2, 0.0, 0.0], dtype=torch.float64))
+    bent[:, :25, :3, :3] = bent[:, :25, :3, :3] @ nod
+    state = align(replace(start, cam_from_root=bent), observations, cameras, body)
+    assert gravity_error_deg(state, scene) < 6
+
+
+def test_nobody_is_an_error(body: BodyModel) -> None:
+    scene, observations, cameras = made(
+        SceneSpec(seed=1, frames=10, motion="stand", camera="static"), body
+    )
+    start = true_start(scene)
+    with pytest.raises(InputError, match="no person is valid"):
+        align(replace(start, valid=torch.zeros_like(start.valid)), observations, cameras, body)
+
+
+def test_robust_up_ignores_a_minority_of_leaning_votes() -> None:
+    up = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
+    axes = up.expand(10, 3).clone()
+    axes[:3] = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    cameras = torch.eye(3, dtype=torch.float64).expand(4, 3, 3)
+    found = robust_up(axes, torch.ones(10, dtype=torch.float64), cameras)
+    assert math.degrees(math.acos(float(found @ up))) < 4

@@ -221,6 +221,8 @@ def _check_stages(merged: DictConfig) -> None:
 
 
 def _check_backends(merged: DictConfig) -> None:
+    if merged.device != "cpu":
+        raise ConfigError(f"device={merged.device}: every step of this version runs on 'cpu'")
     for kind, table in TABLES.items():
         name = merged[kind]
         if name != "auto" and name not in table:

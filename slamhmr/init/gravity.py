@@ -8,7 +8,7 @@ from torch import Tensor
 
 LEAN_SIGMA = 0.17  # rad (10 deg), lean beyond which a single vote counts less
 VOTES_SIGMA = 0.10  # rad, error that all votes of a clip have in common
-ROLL_SIGMA = 0.10  # rad, roll of a camera
+ROLL_SIGMA = 0.15  # rad, roll of a camera; weak, for people are seen to stand upright sideways
 PITCH = (0.09, 0.20)  # rad, downward pitch of a camera: mean and scale (Cauchy)
 
 

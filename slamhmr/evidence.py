@@ -28,7 +28,7 @@ def scene_of(state: SceneState) -> Scene:
         vectors = torch.cat([state.root_orient[index, :, None], state.body_pose[index]], dim=1)
         rotations = roma.rotvec_to_rotmat(vectors[start:stop])
         people.append(Person(rotations, state.pelvis[index, start:stop], state.betas[index]))
-    return Scene(tuple(people), state.log_scale, state.ground)
+    return Scene(tuple(people), state.log_scale, state.ground, state.scale_prior)
 
 
 def state_of(scene: Scene, before: SceneState) -> SceneState:

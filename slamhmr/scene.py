@@ -105,6 +105,7 @@ class Scene:
     people: tuple[Person, ...]
     log_scale: Float[Tensor, ""]
     ground: Float[Tensor, "4"]
+    scale_prior: Float[Tensor, "2"]  # mean and standard deviation of log scale; a constant
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,9 @@ class CameraTrack:
     moving: bool  # False: the camera does not translate, the scale of its path means nothing
     source: str  # "static", "rotation", "sfm", "file: ..."
     covariance: Float[Tensor, "T 6 6"] | None = None
+    points: Float[Tensor, "M 3"] | None = (
+        None  # sparse points of the static scene, same world and scale
+    )
     notes: tuple[str, ...] = ()  # for the report: focal guessed, degraded, frames interpolated
 
 
@@ -94,6 +97,9 @@ class SceneState:
     betas: Float[Tensor, "N B"]
     contacts: Float[Tensor, "N T 4"]
     log_scale: Float[Tensor, ""]  # log of metres per SLAM unit
+    scale_prior: Float[
+        Tensor, "2"
+    ]  # of the log scale, from the alignment: mean, standard deviation
     ground: Float[Tensor, "4"]  # unit normal n and offset d, n.x + d = 0
     cameras: CameraTrack  # z up, centre of frame 0 at the origin, still in SLAM units
 

@@ -1,6 +1,7 @@
 """Small sequence directories for tests: exact observations and cameras, fakes that count calls."""
 
 import dataclasses
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +48,7 @@ def make_state(people: int = 1, frames: int = FRAMES, scale: float = 2.0) -> Sce
         betas=torch.zeros(people, 10, dtype=torch.float64),
         contacts=torch.zeros(*shape, 4, dtype=torch.float64),
         log_scale=torch.tensor(scale, dtype=torch.float64).log(),
+        scale_prior=torch.tensor([math.log(scale), 0.5], dtype=torch.float64),
         ground=torch.tensor([0.0, 0, 1, 1.4], dtype=torch.float64),
         cameras=make_cameras(frames),
     )

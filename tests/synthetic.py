@@ -83,7 +83,9 @@ def make_scene(
         )
     ground = torch.tensor([0.02, -0.01, 1.0, 1.3], dtype=torch.float64)
     ground = ground / ground[:3].norm()
-    return Scene(cast, torch.tensor(math.log(scale), dtype=torch.float64), ground), evidence, POINTS
+    log_scale = torch.tensor(math.log(scale), dtype=torch.float64)
+    prior = torch.tensor([math.log(scale), 0.5], dtype=torch.float64)
+    return Scene(cast, log_scale, ground, prior), evidence, POINTS
 
 
 def layout(*, pose: bool = True, betas: bool = True, scale: bool = True, ground: bool = True):

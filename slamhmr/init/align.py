@@ -13,6 +13,7 @@ from slamhmr.contacts import contacts_from_kinematics, point_velocity
 from slamhmr.errors import InputError
 from slamhmr.geometry import rigid, rotation_between
 from slamhmr.init.gravity import robust_up
+from slamhmr.init.scene_points import floor_scale
 from slamhmr.skeleton import CONTACT_POINTS
 from slamhmr.types import CameraTrack, Initial, Observations, SceneState
 
@@ -20,6 +21,8 @@ ACROSS_SIGMA = 0.2  # m/s, velocity of a standing foot across the line of sight
 ALONG_SIGMA = 2.0  # m/s, along it, where one camera hardly sees; 0.6 left the scale 8 % off, not 5
 PERSON_SPEED = 2.0  # m/s, scale of how fast people move, a weak regulariser of the scale
 PERSON_WEIGHT = 0.03
+FREE_SCALE_SIGMA = 0.5  # of the log scale where only feet and speeds speak
+AGREEMENT = 1.35  # factor within which feet may refine the scale that the floor's points give
 SCALE_SPEEDS = (0.01, 20.0)  # m/s, median speed of the camera at the ends of the searched scales
 UP_DOUBT = 0.1  # rad, gravity from people who stand
 CAMERA_HEIGHT = (1.5, 0.6)  # m, mean and scale (Cauchy) of a camera above the floor
@@ -49,11 +52,9 @@ def align(
         turn = levelled.world_from_cam[:, :3, :3]
         centres = levelled.world_from_cam[:, :3, 3]
         swung = torch.einsum("tij,ntpj->ntpi", turn, points)
-        scale = 1.0
+        scale, sigma = 1.0, FREE_SCALE_SIGMA
         if cameras.moving and not cameras.scale_known:
-            scale = camera_scale(
-                swung[:, :, feet], swung[:, :, 0], centres, observed, observations.fps
-            )
+            scale, sigma = _scale(swung, names, clearance, levelled, observed, observations.fps)
         world = swung + scale * centres[None, :, None]
         soles = world[:, :, feet]
         soles[..., 2] -= clearance
@@ -75,6 +76,7 @@ def align(
         betas=initial.betas,
         contacts=contacts * initial.valid[..., None],
         log_scale=torch.tensor(math.log(scale), dtype=torch.float64),
+        scale_prior=torch.tensor([math.log(scale), sigma], dtype=torch.float64),
         ground=ground,
         cameras=levelled,
     )
@@ -92,11 +94,44 @@ def level_cameras(cameras: CameraTrack, up: Float[Tensor, "3"]) -> CameraTrack:
     levelled = roma.rotvec_to_rotmat(vertical * yaw) @ levelled
     centres = cameras.world_from_cam[:, :3, 3]
     moved = rigid(levelled @ turn, (centres - centres[0]) @ levelled.T)
-    covariance = cameras.covariance
+    covariance, points = cameras.covariance, cameras.points
+    if points is not None:
+        points = (points - centres[0]) @ levelled.T
     if covariance is not None:
         spin = torch.kron(torch.eye(2, dtype=levelled.dtype), levelled)
         covariance = spin @ covariance @ spin.T
-    return replace(cameras, world_from_cam=moved, covariance=covariance)
+    return replace(cameras, world_from_cam=moved, covariance=covariance, points=points)
+
+
+def _scale(
+    swung: Float[Tensor, "N T P 3"],
+    names: list[str],
+    clearance: Float[Tensor, "4"],
+    cameras: CameraTrack,
+    observed: Bool[Tensor, "N T"],
+    fps: float,
+) -> tuple[float, float]:
+    """Metres per SLAM unit and the standard deviation of its log.
+
+    The floor's points decide where the SLAM system gave points; standing feet refine that, and
+    decide alone where there is no floor.
+    """
+    feet = swung[:, :, [names.index(name) for name in CONTACT_POINTS]]
+    centres = cameras.world_from_cam[:, :3, 3]
+    found = None
+    if cameras.points is not None:
+        soles = feet.clone()
+        soles[..., 2] -= clearance
+        neck = swung[:, :, names.index("neck")]
+        found = floor_scale(cameras.points, cameras.world_from_cam, soles, neck, observed, fps)
+    if found is None:
+        return camera_scale(feet, swung[:, :, 0], centres, observed, fps), FREE_SCALE_SIGMA
+    middle, sigma = found
+    near = (math.exp(middle) / AGREEMENT, math.exp(middle) * AGREEMENT)
+    scale = camera_scale(feet, swung[:, :, 0], centres, observed, fps, near)
+    if not near[0] * 1.03 < scale < near[1] / 1.03:  # feet disagree: they are misjudged
+        return math.exp(middle), sigma
+    return math.sqrt(scale * math.exp(middle)), sigma
 
 
 def gravity_up(
@@ -130,12 +165,14 @@ def camera_scale(
     centres: Float[Tensor, "T 3"],
     observed: Bool[Tensor, "N T"],
     fps: float,
+    between: tuple[float, float] | None = None,
 ) -> float:
     """Metres per SLAM unit: a standing foot does not move, s dc/dt + d(R x)/dt = 0.
 
     `feet` and `pelvis` are relative to the camera, in the levelled axes, metres. Robust
-    (Geman-McClure) 1-D problem over lower feet, searched on a logarithmic grid, then re-weighted
-    least squares. A weak preference for people who move slowly decides where no foot does.
+    (Geman-McClure) 1-D problem over lower feet, searched on a logarithmic grid (`between` two
+    scales), then re-weighted least squares. A weak preference for people who move slowly decides
+    where no foot does.
     """
     velocity, known = point_velocity(feet, fps, observed)
     camera, _ = point_velocity(centres[None, :, None], fps, torch.ones_like(observed[:1]))
@@ -163,14 +200,17 @@ def camera_scale(
             (weight * squared / (1 + squared)).sum() + PERSON_WEIGHT * torch.log1p(walking).sum()
         )
 
-    low, high = (math.log(limit / typical) for limit in SCALE_SPEEDS)
+    if between is None:
+        between = (SCALE_SPEEDS[0] / typical, SCALE_SPEEDS[1] / typical)
+    low, high = (math.log(limit) for limit in between)
     grid = torch.linspace(low, high, 300, dtype=torch.float64).exp().tolist()
     scale = min(grid, key=cost)
     for _ in range(20):
         squared = ((across + scale * moved) ** 2).sum(dim=-1)
         irls = weight / (1 + squared) ** 2
         top = (irls * (across * moved).sum(dim=-1)).sum()
-        scale = max(float(-top / (irls * (moved**2).sum(dim=-1)).sum().clamp_min(1e-12)), grid[0])
+        found = float(-top / (irls * (moved**2).sum(dim=-1)).sum().clamp_min(1e-12))
+        scale = min(max(found, grid[0]), grid[-1])
     return scale
 
 

@@ -134,7 +134,9 @@ def _read_npz(path: Path) -> CameraTrack:
     for key in ("world_from_cam", "intrinsics", "image_size", "scale_known", "moving"):
         if arrays[key].dtype.kind not in "biuf":
             raise InputError(f"'{path}': {key} does not hold numbers but {arrays[key].dtype}")
-    covariance = arrays.get("covariance")
+    covariance, points = arrays.get("covariance"), arrays.get("points")
+    if points is not None and (points.shape[1:] != (3,) or not np.isfinite(points).all()):
+        raise InputError(f"'{path}': points must be finite and of shape (M, 3)")
     width, height = arrays["image_size"].tolist()
     return CameraTrack(
         world_from_cam=torch.from_numpy(arrays["world_from_cam"].astype(np.float64)),
@@ -144,6 +146,7 @@ def _read_npz(path: Path) -> CameraTrack:
         moving=bool(arrays["moving"]),
         source=str(arrays["source"]),
         covariance=None if covariance is None else torch.from_numpy(covariance.astype(np.float64)),
+        points=None if points is None else torch.from_numpy(points.astype(np.float64)),
     )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.errors import BackendError
-from slamhmr.geometry import fill_gaps, invert, rigid
+from slamhmr.geometry import apply, fill_gaps, invert, rigid
 from slamhmr.slam.checks import distrust_model, distrust_path
 from slamhmr.slam.mapping import POSE_ERROR, Model, map_keyframes
 from slamhmr.slam.rotation import turn
@@ -77,7 +77,7 @@ def travel(
     else:
         reasons = distrust_model(model, tracks.unit)
         if len(reasons) == 0:
-            poses, measured = every_frame(tracks, model, k)
+            poses, points, measured = every_frame(tracks, model, k)
             reasons = distrust_path(poses.numpy(), measured, video.fps)
     if len(reasons) > 0 or model is None:
         failure = f"the camera travels but its path cannot be trusted: {'; '.join(reasons)}"
@@ -101,6 +101,7 @@ def travel(
         scale_known=False,
         moving=True,
         source="sfm",
+        points=points,
         notes=(*notes, *_story(model, measured, tracks.unit)),
     )
 
@@ -135,8 +136,10 @@ def choose_keyframes(tracks: Tracks, most: int) -> list[int]:
 
 def every_frame(
     tracks: Tracks, model: Model, intrinsics: Float[np.ndarray, "4"]
-) -> tuple[Float[Tensor, "T 4 4"], Bool[np.ndarray, "T"]]:
-    """Poses of all frames, frame 0 at identity, median scene depth 1; and which are measured.
+) -> tuple[Float[Tensor, "T 4 4"], Float[Tensor, "M 3"], Bool[np.ndarray, "T"]]:
+    """Poses of all frames, the scene's points, and which poses are measured.
+
+    Frame 0 at identity, median scene depth 1.
 
     Keyframes keep the poses of the bundle adjustment, other frames are resected from the points
     they follow, frames with fewer than FEWEST of them are interpolated.
@@ -157,9 +160,11 @@ def every_frame(
     for row, frame in enumerate(model.frames):
         seen = np.isin(model.point_ids, tracks.ids[frame])
         depths.append(model.points[seen] @ cam_from_world[row, 2, :3] + cam_from_world[row, 2, 3])
+    unit = float(np.median(np.concatenate(depths)))
+    points = apply(invert(poses[0]), torch.from_numpy(model.points).double()) / unit
     poses = invert(poses[0]) @ poses
-    poses[:, :3, 3] /= float(np.median(np.concatenate(depths)))
-    return poses, measured
+    poses[:, :3, 3] /= unit
+    return poses, points, measured
 
 
 def interpolate_poses(

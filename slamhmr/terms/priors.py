@@ -91,17 +91,17 @@ def shape(context: BorderContext, settings: ShapeSettings) -> list[BorderResidua
 
 @dataclass(frozen=True)
 class ScaleSettings:
-    """`sigma`: of the log scale about where the stage began."""
+    """`weight` multiplies the information of the alignment."""
 
     weight: float = 1.0
-    sigma: float = 1.0
 
 
 @term("scale", ScaleSettings, on_border=True)
 def scale(context: BorderContext, settings: ScaleSettings) -> list[BorderResidual]:
-    """Weak log-normal prior of the scale about its value at the start of the stage."""
-    value = (context.scene.log_scale - context.start.log_scale)[None] / settings.sigma
+    """Log scale about what the alignment found, over the standard deviation it stated."""
+    mean, sigma = context.scene.scale_prior
+    value = (context.scene.log_scale - mean)[None] / sigma
     derivative = value.new_zeros(1, context.layout.width(len(context.frames)))
     if context.layout.scale is not None:
-        derivative[0, context.layout.scale] = 1.0 / settings.sigma
+        derivative[0, context.layout.scale] = 1.0 / sigma
     return [BorderResidual("scale", value, settings.weight, derivative)]

@@ -146,7 +146,7 @@ def _gate(name: str, value: float, limit: float, sentence: str) -> Gate:
 
 
 def _worse_percent(start: Facts, later: Facts) -> float:
-    before, after = _number(start["median_px"]), _number(later["median_px"])
+    before, after = _number(start["mean_percent"]), _number(later["mean_percent"])
     return 100 * (after / max(before, 1e-9) - 1)
 
 

@@ -78,7 +78,7 @@ def _people(facts: Facts) -> str:
 
 
 def _scores(scores: dict[str, Facts]) -> str:
-    columns = ["median_px", "p90_px", "median_percent", "p90_percent", "keypoints"]
+    columns = ["mean_percent", "median_px", "p90_px", "median_percent", "p90_percent", "keypoints"]
     names = ["after", "median, px", "90 %, px", "median, % of box", "90 %, % of box", "keypoints"]
     return _table(names, [[name, *(row[c] for c in columns)] for name, row in scores.items()])
 

@@ -10,6 +10,7 @@ from slamhmr.geometry import apply, invert, project, rigid
 from slamhmr.types import Observations, SceneState
 
 WELL_SEEN = 0.5  # confidence from which a keypoint counts in the errors that are reported
+OUTLIER_PERCENT = 10.0  # of the box height; a keypoint further off is wrong, however far
 
 
 def metric_cameras(state: SceneState) -> Float[Tensor, "T 4 4"]:
@@ -57,13 +58,18 @@ def box_heights(observations: Observations) -> Float[Tensor, "N T"]:
 
 
 def score(state: SceneState, observations: Observations, body: BodyModel) -> dict[str, object]:
-    """Reprojection of well-seen keypoints: median and 90 % quantile in px and in % of the box."""
+    """Reprojection of well-seen keypoints: median and 90 % quantile in px and in % of the box.
+
+    `mean_percent` is the mean of errors cut off at `OUTLIER_PERCENT`: stages are compared by it,
+    for a median alone is bought by giving up on the other half of the points.
+    """
     error = reprojection_error(state, observations, body)
     percent = 100 * error / box_heights(observations)[..., None].clamp_min(1)
     people = observations.person_id.tolist()
     return {
         "median_px": _quantile(error, 0.5),
         "p90_px": _quantile(error, 0.9),
+        "mean_percent": _mean(percent.clamp_max(OUTLIER_PERCENT)),
         "median_percent": _quantile(percent, 0.5),
         "p90_percent": _quantile(percent, 0.9),
         "median_percent_by_person": {
@@ -71,6 +77,11 @@ def score(state: SceneState, observations: Observations, body: BodyModel) -> dic
         },
         "keypoints": int((~error.isnan()).sum()),
     }
+
+
+def _mean(values: Tensor) -> float:
+    """Mean of the values that are not NaN; NaN if there is none."""
+    return float(values[~values.isnan()].mean())
 
 
 def _quantile(values: Tensor, level: float) -> float:

@@ -16,7 +16,8 @@ SEEN = {"1": {"frames": 10, "seen_share": 1.0, "longest_gap": 0}}
 
 def scored(median_px, percent=1.0):
     return {
-        "median_px": median_px, "p90_px": 2 * median_px, "median_percent": percent,
+        "mean_percent": median_px, "median_px": median_px, "p90_px": 2 * median_px,
+        "median_percent": percent,
         "p90_percent": 2 * percent, "median_percent_by_person": {"1": percent}, "keypoints": 100,
     }  # fmt: skip
 

@@ -49,7 +49,8 @@ class GatesConfig:
 
     reprojection_percent: float = 3.0  # median error of well-seen keypoints, % of box height
     coverage: float = 0.3  # least share of a person's frames in which it is seen
-    worse_than_start_percent: float = 5.0  # how much a stage may reproject worse than the start
+    # A start that follows the noise reprojects better than the truth (by 12 % on synthetic scenes).
+    worse_than_start_percent: float = 25.0
 
 
 @dataclass(frozen=True)

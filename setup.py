@@ -12,7 +12,6 @@ CORE = [
     "av>=12",
     "roma>=1.5",
     "omegaconf>=2.4",
-    "pillow>=10",
     "tqdm>=4.60",
     "threadpoolctl>=3.1",
     "jaxtyping>=0.3",
@@ -22,7 +21,7 @@ CORE = [
 EXTRAS = {
     "smpl": ["smplx>=0.1.28"],
     "body": ["anny==0.6.2"],
-    "test": ["pytest>=8", "beartype>=0.19", "hypothesis>=6"],
+    "test": ["pytest>=8", "beartype>=0.19", "hypothesis>=6", "pillow>=10"],
     "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm", "pre-commit"],
 }
 

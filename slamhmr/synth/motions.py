@@ -24,6 +24,7 @@ GRID_RATE = (
 )
 KINDS = ("mixed", "walk", "turn", "run", "sit", "jump", "wave", "stand")
 STANDING = 0.993  # of the straight leg
+SEAT_DEPTH = 0.44  # m, of a chair; less for people whose thigh is shorter than that
 
 
 @dataclass(frozen=True)
@@ -318,7 +319,8 @@ def _seat_box(
     forward = np.array([np.cos(yaw), np.sin(yaw)])
     height = float(pelvis[lowest, 2]) - skeleton.seat
     centre = pelvis[lowest, :2] - 0.08 * forward
-    return SeatBox(centre, yaw, np.array([0.44, 0.5, height]))
+    depth = min(SEAT_DEPTH, float(np.linalg.norm(skeleton.legs[0].thigh)))
+    return SeatBox(centre, yaw, np.array([depth, 0.5, height]))
 
 
 def _thin(motion: Motion, first: int, stride: int, frames: int) -> Motion:

@@ -11,7 +11,7 @@ from slamhmr.synth.motions import Motion, SeatBox
 
 Array = NDArray[np.float64]
 PERSONAL_SPACE = 0.9  # m between two pelves, or a pelvis and somebody else's seat
-SEAT_SPACE = 0.38  # m between the own seat and somebody on the feet: just risen, or passing
+SEAT_SPACE = 0.16  # m from the edge of the own seat to the pelvis: just risen, or passing
 TRIES = 120
 
 
@@ -61,8 +61,10 @@ def _draw_clear(
 
 def _hits_own_seat(motion: Motion) -> bool:
     walked = motion.pelvis[~motion.seated, :2]
-    apart = [np.linalg.norm(walked - box.centre, axis=-1).min() for box in motion.boxes]
-    return len(walked) > 0 and any(distance < SEAT_SPACE for distance in apart)
+    return len(walked) > 0 and any(
+        np.linalg.norm(walked - box.centre, axis=-1).min() < box.size[0] / 2 + SEAT_SPACE
+        for box in motion.boxes
+    )
 
 
 def _move(motion: Motion, yaw: float, middle: Array, goal: Array) -> Placed:

@@ -99,6 +99,18 @@ def test_sitting_is_low_and_on_the_box() -> None:
     assert made.contacts[0, lowest].all()
 
 
+@pytest.mark.parametrize("seed", [34, 98, 106, 140])
+def test_short_people_rise_clear_of_their_seat(seed: int) -> None:
+    made = scene("sit", seed, frames=300)
+    thigh = np.linalg.norm(skeleton_of(BODY, made.betas[0]).legs[0].thigh)
+    assert thigh < 0.32, "these seeds draw short people"
+    for box in made.boxes:
+        assert box.size[0] == pytest.approx(thigh), "a seat is no deeper than the thigh"
+        upright = made.pelvis[0, :, 2] > 0.95 * made.pelvis[0, :, 2].max()
+        apart = np.linalg.norm(made.pelvis[0, upright, :2].numpy() - box.centre, axis=-1)
+        assert apart.min() > box.size[0] / 2
+
+
 def test_waving_hand_is_above_the_shoulder() -> None:
     made = scene("wave", 1)
     names = BODY.point_names

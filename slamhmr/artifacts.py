@@ -7,7 +7,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -28,6 +28,11 @@ from slamhmr.types import (
 SCHEMA_VERSION = 1
 TEMPORARY_PREFIX = ".partial-"
 STAMP = "stamp"  # key of every numbered file; JSON
+
+# What a truncated, altered or foreign npz raises when it is read.
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, RuntimeError,
+)  # fmt: skip
 
 Value = TypeVar("Value", Observations, CameraTrack, Initial, SceneState, Result)
 Arrays = dict[str, np.ndarray]
@@ -77,17 +82,20 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
         np.savez(file, **cast(dict[str, Any], arrays))
 
 
-def read_arrays(path: Path) -> Arrays:
-    """All arrays of an npz, never unpickling. Raises InputError if it is missing or damaged."""
+def read_arrays(path: Path, keys: Collection[str] | None = None) -> Arrays:
+    """The arrays of an npz, or those of `keys` that it has, never unpickling.
+
+    Raises InputError if the file is missing, damaged, no npz, or holds pickled objects.
+    """
     if not path.is_file():
         raise InputError(f"'{path}' does not exist")
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file:  # numpy itself leaves a damaged file open
             content = np.load(file, allow_pickle=False)
             if not isinstance(content, np.lib.npyio.NpzFile):
                 raise InputError(f"'{path}' is not an npz file; write it with numpy.savez")
-            return {key: content[key] for key in content.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as e:
+            return {key: content[key] for key in content.files if keys is None or key in keys}
+    except DAMAGE as e:
         reason = " ".join(str(e).split()) or type(e).__name__
         raise InputError(f"'{path}' is damaged or holds pickled objects: {reason}") from e
 

@@ -4,7 +4,6 @@ Licensed files are the user's own: nothing of them is shipped, and the `smplx` p
 (its licence is non-commercial). A .pkl is read by `body_pickle`, which runs no code of the file.
 """
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from slamhmr.artifacts import read_arrays
 from slamhmr.body import BodyModel
 from slamhmr.body_licensed import OPTIONAL, REQUIRED, Arrays, as_tensor, licensed_body
 from slamhmr.body_pickle import read_pickle
@@ -37,7 +37,7 @@ def read_body(model: str | Path, *, dtype: torch.dtype) -> BodyModel:
     if path.suffix not in (".npz", ".pkl"):
         raise InputError(f"body file '{path}' ends in '{path.suffix}'; allowed: .npz, .pkl")
     keys = REQUIRED + OPTIONAL
-    arrays = read_pickle(path, keys) if path.suffix == ".pkl" else _read_npz(path, keys)
+    arrays = read_pickle(path, keys) if path.suffix == ".pkl" else read_arrays(path, keys)
     return licensed_body(path, arrays, dtype=dtype)
 
 
@@ -47,7 +47,7 @@ def smpl_arrays(*, with_fingers: bool = False) -> Arrays:
     `J_regressor` (24 or 52, V) is sparse and signed, its rows sum to 1, and at every shape of the
     model it gives the joints of `load_body`. On other meshes of this topology it is only close.
     """
-    file = _read_npz(DEFAULT_FILE)
+    file = read_arrays(DEFAULT_FILE)
     parents = np.array(file["parents"] if with_fingers else SMPL_PARENTS, dtype=np.int64)
     regressor = np.zeros((len(file["parents"]), len(file["v_template"])))
     regressor[file["regressor_joint"], file["regressor_vertex"]] = file["regressor_value"]
@@ -64,7 +64,7 @@ def smpl_arrays(*, with_fingers: bool = False) -> Arrays:
 
 
 def _shipped_body(*, with_fingers: bool, dtype: torch.dtype) -> BodyModel:
-    file = _read_npz(DEFAULT_FILE)
+    file = read_arrays(DEFAULT_FILE)
     joints = {name: file[name] for name in ("joint_template", "joint_shapedirs")}
     if not with_fingers:
         joints = {name: _joints_without_fingers(rows) for name, rows in joints.items()}
@@ -108,12 +108,3 @@ def _joints_without_fingers(rows: NDArray[Any]) -> NDArray[Any]:
         for start in (first, first + FINGER_JOINTS)
     ]
     return np.concatenate([rows[:BODY_JOINT_COUNT], np.stack(hands)])
-
-
-def _read_npz(path: Path, keys: tuple[str, ...] | None = None) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = file.files if keys is None else [key for key in keys if key in file.files]
-            return {key: file[key] for key in wanted}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"body file '{path}' cannot be read: {error}") from error

@@ -1,5 +1,9 @@
 import dataclasses
+import gc
+import importlib
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +99,39 @@ def test_a_truncated_file_is_one_line_and_has_no_stamp(tmp_path, share):
         artifacts.read_arrays(path)
     assert "\n" not in str(caught.value)
     assert artifacts.read_stamp(path) is None
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "slamhmr.artifacts:read_arrays",
+        "slamhmr.detect.file:read_observations",
+        "slamhmr.init.file:read_initial",
+        "slamhmr.slam.file:read_cameras",
+        "slamhmr.body:load_body",
+    ],
+)
+@pytest.mark.parametrize("harm", ["cut", "garbled"])
+def test_no_reader_leaves_a_damaged_file_open_or_raises_anything_else(tmp_path, read, harm):
+    path = tmp_path / "a.npz"
+    keys = ("person_id", "world_from_cam", "v_template")  # the first that each reader asks for
+    np.savez_compressed(path, **{key: np.arange(5000.0) ** 0.5 for key in keys})
+    content = bytearray(path.read_bytes())
+    for name in keys:
+        start = content.index(f"{name}.npy".encode()) + len(name) + 80
+        content[start : start + 2000] = bytes(b ^ 0x5A for b in content[start : start + 2000])
+    path.write_bytes(path.read_bytes()[:900] if harm == "cut" else bytes(content))
+    module, function = read.split(":")
+    arguments = {"frame_count": 3} if function == "read_cameras" else {}
+    gc.disable()
+    try:
+        with pytest.raises(InputError, match="damaged") as caught:
+            getattr(importlib.import_module(module), function)(path, **arguments)
+        assert "\n" not in str(caught.value)
+        opened = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+    finally:
+        gc.enable()
+    assert str(path) not in opened
 
 
 def test_a_flipped_byte_has_no_stamp(tmp_path):

@@ -1,56 +1,26 @@
 """People from an `observations.npz` that any other detector wrote."""
 
-import zipfile
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from slamhmr.artifacts import read_arrays
 from slamhmr.detect.observe import keypoint_boxes
 from slamhmr.errors import InputError
 from slamhmr.skeleton import KEYPOINTS, canonical_keypoint
-from slamhmr.types import Observations, Video
+from slamhmr.types import Observations
 
 REQUIRED = ("person_id", "keypoints", "confidence", "keypoint_names", "image_size", "fps")
 OPTIONAL = ("boxes", "timestamps")
 Arrays = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Options:
-    """Settings of detector `file`."""
-
-    path: str | None = None  # observations.npz in the format of the file contract
-
-
-def detect(video: Video, options: Options, *, progress: bool) -> Observations:
-    """Observations read from `options.path`, for the frames of `video`.
-
-    Raises InputError if no path is given, the file breaks the contract, or its length or image
-    size is not the video's. `progress` has no effect: reading is immediate.
-    """
-    del progress
-    if options.path is None:
-        raise InputError("options.file.path is not set; detector 'file' needs an observations.npz")
-    path = Path(options.path).expanduser()
-    observations = read_observations(path)
-    frames = observations.boxes.shape[1]
-    if frames != video.frame_count:
-        raise InputError(f"'{path}' holds {frames} frames, the video {video.frame_count}")
-    if observations.image_size != video.image_size:
-        raise InputError(
-            f"'{path}' is for images of {observations.image_size} px, "
-            f"the video has {video.image_size}"
-        )
-    return observations
-
-
 def read_observations(path: Path) -> Observations:
     """Observations of an npz file, every rule of the contract checked, names made canonical.
 
-    Missing `timestamps` are frame / fps; missing `boxes` surround the seen keypoints. Raises
+    Missing `timestamps` are frame / fps; missing `boxes` (all, or of single
+    frames) surround the seen keypoints. Raises
     InputError naming the file and what is wrong with it.
     """
     arrays = _load(path)
@@ -61,11 +31,10 @@ def read_observations(path: Path) -> Observations:
     keypoints = torch.from_numpy(arrays["keypoints"].astype(np.float64))[..., kept, :]
     _check_values(path, arrays, keypoints.numpy(), confidence.numpy(), names)
     keypoints = torch.where((confidence > 0)[..., None], keypoints, 0.0)
-    boxes = (
-        torch.from_numpy(arrays["boxes"].astype(np.float64))
-        if "boxes" in arrays
-        else keypoint_boxes(keypoints, confidence)
-    )
+    boxes = keypoint_boxes(keypoints, confidence)
+    if "boxes" in arrays:
+        given = torch.from_numpy(arrays["boxes"].astype(np.float64))
+        boxes = torch.where(given.isnan(), boxes, given)
     width, height = (int(v) for v in arrays["image_size"])
     return Observations(
         person_id=torch.from_numpy(arrays["person_id"].astype(np.int64)),
@@ -81,28 +50,11 @@ def read_observations(path: Path) -> Observations:
 
 def _load(path: Path) -> Arrays:
     """Arrays of an npz, no pickles, all required keys there."""
-    if not path.is_file():
-        raise InputError(f"observations '{path}' do not exist")
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"'{path}' is a single array, not an npz")
-        with archive:
-            arrays = {key: archive[key] for key in archive.files if key in REQUIRED + OPTIONAL}
-    except ValueError as e:
-        raise InputError(
-            f"'{path}' holds pickled objects or a damaged array ({_line(e)}); write plain arrays"
-        ) from e
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as e:
-        raise InputError(f"'{path}' is truncated or no npz ({_line(e)}); write it again") from e
+    arrays = read_arrays(path, REQUIRED + OPTIONAL)
     missing = [key for key in REQUIRED if key not in arrays]
     if len(missing) > 0:
         raise InputError(f"'{path}' lacks {', '.join(missing)}; required: {', '.join(REQUIRED)}")
     return arrays
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if str(error) != "" else type(error).__name__
 
 
 def _check_shapes(path: Path, arrays: Arrays) -> None:

@@ -1,6 +1,5 @@
 """A start from any regressor: reads and checks `initial.npz`."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slamhmr.artifacts import read_arrays
 from slamhmr.body import BodyModel
 from slamhmr.errors import InputError
 from slamhmr.types import CameraTrack, Initial, Observations
@@ -109,15 +109,7 @@ def read_initial(path: str | Path) -> Initial:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise InputError(f"'{path}' does not exist; write it or choose another initialiser")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"'{path}' cannot be read as npz without pickled objects: {error}"
-        ) from error
+    arrays = read_arrays(path, REQUIRED + OPTIONAL)
     missing = [key for key in REQUIRED if key not in arrays]
     if len(missing) > 0:
         raise InputError(

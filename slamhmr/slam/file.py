@@ -1,8 +1,6 @@
 """Camera paths made elsewhere: cameras.npz, TUM text files, COLMAP model directories."""
 
 import re
-import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +10,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from slamhmr.errors import ConfigError, InputError
+from slamhmr.artifacts import read_arrays
+from slamhmr.errors import InputError
 from slamhmr.geometry import rigid
 from slamhmr.slam.sfm import interpolate_poses
-from slamhmr.types import CameraTrack, Observations, Video
+from slamhmr.types import CameraTrack
 
 REQUIRED = ("world_from_cam", "intrinsics", "image_size", "scale_known", "moving", "source")
+OPTIONAL = ("covariance", "points", "notes")
 ORTHONORMAL = 1e-3  # largest entry of R R^T - 1 that float32 files and text with 4 digits need
 LONGEST_GAP = 15  # frames without an image in a COLMAP model that are still interpolated
 MOVED = 1e-6  # of the scene or unit length, below which a path stands still
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where the camera path is."""
-
-    path: str = ""  # cameras.npz, a TUM .txt file or the directory of a COLMAP model
-
-
-def track_camera(
-    video: Video,
-    observations: Observations,
-    intrinsics: Float[Tensor, "4"],
-    options: Options,
-    *,
-    progress: bool,
-) -> CameraTrack:
-    """Camera of every frame from a file. Raises ConfigError without a path and InputError."""
-    if options.path == "":
-        raise ConfigError("slam 'file' needs slam.path: cameras.npz, a TUM .txt or a COLMAP model")
-    return read_cameras(
-        Path(options.path),
-        frame_count=video.frame_count,
-        intrinsics=intrinsics,
-        image_size=video.image_size,
-    )
 
 
 def read_cameras(
@@ -112,7 +86,7 @@ def _require_finite(values: Tensor, name: str, path: Path) -> None:
 
 def _read_npz(path: Path) -> CameraTrack:
     """The contract's own format."""
-    arrays = _load(path)
+    arrays = read_arrays(path, REQUIRED + OPTIONAL)
     missing = [key for key in REQUIRED if key not in arrays]
     if len(missing) > 0:
         raise InputError(f"'{path}' lacks {', '.join(missing)}; needed: {', '.join(REQUIRED)}")
@@ -127,6 +101,7 @@ def _read_npz(path: Path) -> CameraTrack:
         "moving": (),
         "source": (),
         "covariance": (count, 6, 6),
+        "notes": (arrays["notes"].size if "notes" in arrays else 0,),
     }
     for key, shape in shapes.items():
         if key in arrays and arrays[key].shape != shape:
@@ -147,16 +122,8 @@ def _read_npz(path: Path) -> CameraTrack:
         source=str(arrays["source"]),
         covariance=None if covariance is None else torch.from_numpy(covariance.astype(np.float64)),
         points=None if points is None else torch.from_numpy(points.astype(np.float64)),
+        notes=tuple(str(note) for note in arrays.get("notes", ())),
     )
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz file, which must be whole and free of pickled objects."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
-        raise InputError(f"'{path}' is not a whole npz file of plain arrays: {e}") from e
 
 
 def _read_tum(

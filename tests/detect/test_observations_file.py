@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from slamhmr.detect.file import Options, detect, read_observations
+from slamhmr.detect.file import read_observations
 from slamhmr.errors import InputError
 from slamhmr.skeleton import COCO_KEYPOINTS
-from slamhmr.types import Video
 
 PEOPLE, FRAMES = 2, 5
 
@@ -120,23 +119,16 @@ def test_truncated_text_and_missing_files_are_refused(tmp_path: Path):
     path.write_bytes(bytes(damaged))
     with pytest.raises(InputError, match="truncated|damaged"):
         read_observations(path)
-    with pytest.raises(InputError, match="do not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         read_observations(tmp_path / "none.npz")
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(InputError, match="single array"):
+    with pytest.raises(InputError, match="not an npz"):
         read_observations(tmp_path / "one.npy")
 
 
-def test_backend_compares_with_the_video(tmp_path: Path):
-    path = write(tmp_path / "observations.npz", arrays())
-    times = torch.arange(FRAMES).double() / 25
-    video = Video(tmp_path / "v.mp4", (100, 120), 25.0, times, 0, 0)
-    assert detect(video, Options(str(path)), progress=False).person_id.tolist() == [3, 7]
-    longer = Video(tmp_path / "v.mp4", (100, 120), 25.0, torch.arange(9).double(), 0, 0)
-    with pytest.raises(InputError, match="5 frames, the video 9"):
-        detect(longer, Options(str(path)), progress=False)
-    larger = Video(tmp_path / "v.mp4", (200, 240), 25.0, times, 0, 0)
-    with pytest.raises(InputError, match="images of"):
-        detect(larger, Options(str(path)), progress=False)
-    with pytest.raises(InputError, match="not set"):
-        detect(video, Options(), progress=False)
+def test_a_seen_person_without_a_box_gets_one(tmp_path: Path):
+    given = arrays() | {"boxes": np.full((2, FRAMES, 4), np.nan)}
+    given["boxes"][1] = [10, 20, 30, 60]
+    read = read_observations(write(tmp_path / "observations.npz", given))
+    assert torch.isfinite(read.boxes[0][read.seen[0]]).all()
+    assert (read.boxes[1] == torch.tensor([10.0, 20, 30, 60])).all()

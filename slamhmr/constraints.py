@@ -1,4 +1,4 @@
-"""Manual corrections: `constraints.yaml` and what of it changes the observations.
+"""Manual corrections: `constraints.yaml`, and how they change observations and contacts.
 
 Order: `split`, then `merge`, then `exclude`, then `keypoints`; later ones name people by the ids
 that splitting and merging left. Frames count from 0 among the kept ones; ranges include both ends.
@@ -6,6 +6,7 @@ that splitting and merging left. Frames count from 0 among the kept ones; ranges
 
 import dataclasses
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -13,9 +14,9 @@ from omegaconf import MISSING
 from torch import Tensor
 
 from slamhmr.config import build, read_yaml, suggestion
-from slamhmr.errors import InputError
+from slamhmr.errors import ConfigError, InputError
 from slamhmr.skeleton import CONTACT_POINTS, canonical_keypoint
-from slamhmr.types import Observations
+from slamhmr.types import Observations, SceneState
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,7 @@ class ContactFix:
     person: int = MISSING
     frames: list[int] = MISSING
     point: str = MISSING
-    on: bool = True
-
-
-@dataclass(frozen=True)
-class FloorPoint:
-    """A pixel of `frame` that shows the floor."""
-
-    frame: int = MISSING
-    xy: list[float] = MISSING
+    touches: bool = True  # not `on`, which YAML reads as true
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,6 @@ class Constraints:
     exclude: list[Exclusion] = field(default_factory=list)
     height_m: dict[int, float] = field(default_factory=dict)
     contacts: list[ContactFix] = field(default_factory=list)
-    floor: list[FloorPoint] = field(default_factory=list)
 
 
 def read_constraints(path: Path) -> Constraints:
@@ -84,7 +76,13 @@ def read_constraints(path: Path) -> Constraints:
     """
     if not path.exists():
         return Constraints()
-    constraints = build(Constraints, read_yaml(path), path.name)
+    content = read_yaml(path)
+    if "floor" in content:
+        raise ConfigError(
+            f"{path.name}: 'floor' is not supported: a point of the image has no depth, so it does "
+            "not place the floor; correct 'contacts' or give 'height_m'"
+        )
+    constraints = build(Constraints, content, path.name)
     ranges = [fix.frames for fix in constraints.keypoints]
     ranges += [exclusion.frames for exclusion in constraints.exclude]
     ranges += [contact.frames for contact in constraints.contacts]
@@ -92,15 +90,14 @@ def read_constraints(path: Path) -> Constraints:
         if len(frames) != 2 or not 0 <= frames[0] <= frames[1]:
             raise InputError(f"{path.name}: frames {frames} must be [first, last]")
     for fix in constraints.keypoints:
-        if fix.seen and (fix.xy is None or len(fix.xy) != 2):
+        if fix.seen and not (
+            fix.xy is not None and len(fix.xy) == 2 and all(map(isfinite, fix.xy))
+        ):
             raise InputError(f"{path.name}: keypoint '{fix.name}' needs xy: [x, y] or seen: false")
     for contact in constraints.contacts:
         if contact.point not in CONTACT_POINTS:
             hint = suggestion(contact.point, CONTACT_POINTS)
             raise InputError(f"{path.name}: contact point '{contact.point}'; {hint}")
-    for point in constraints.floor:
-        if len(point.xy) != 2 or point.frame < 0:
-            raise InputError(f"{path.name}: floor point {point.xy} must be xy: [x, y] of a frame")
     for person, height in constraints.height_m.items():
         check_height(path.name, person, height)
     return constraints
@@ -123,16 +120,17 @@ def apply_constraints(observations: Observations, constraints: Constraints) -> O
         observations = _merge(observations, group)
     confidence = observations.confidence.clone()
     boxes = observations.boxes.clone()
+    count = observations.keypoints.shape[1]
     for exclusion in constraints.exclude:
         rows = _rows(observations, exclusion.person)
-        frames = _frames(observations, exclusion.frames)
+        frames = _frames(count, exclusion.frames)
         confidence[rows, frames] = 0
         boxes[rows, frames] = torch.nan
     keypoints = observations.keypoints.clone()
     for fix in constraints.keypoints:
         place = (
             _row(observations, fix.person),
-            _frames(observations, fix.frames),
+            _frames(count, fix.frames),
             _column(fix, observations),
         )
         confidence[place] = 1.0 if fix.seen else 0.0
@@ -142,6 +140,28 @@ def apply_constraints(observations: Observations, constraints: Constraints) -> O
         observations, keypoints=keypoints, confidence=confidence, boxes=boxes
     )
     return select_rows(changed, changed.seen.any(dim=1))
+
+
+def check_contacts(constraints: Constraints, observations: Observations) -> None:
+    """Raise InputError if a contact names a person or a frame that is not there."""
+    for contact in constraints.contacts:
+        _row(observations, contact.person)
+        _frames(observations.keypoints.shape[1], contact.frames)
+
+
+def correct_contacts(state: SceneState, constraints: Constraints) -> SceneState:
+    """The state with contacts switched on or off by hand, in frames in which the person is.
+
+    Later corrections outweigh earlier ones. Raises InputError for a person or a frame that is not
+    there.
+    """
+    contacts = state.contacts.clone()
+    for fix in constraints.contacts:
+        row = _place(state.person_id.tolist(), fix.person)
+        frames = _frames(state.valid.shape[1], fix.frames)
+        contacts[row, frames, CONTACT_POINTS.index(fix.point)] = 1.0 if fix.touches else 0.0
+    contacts = torch.where(state.valid[..., None], contacts, 0.0)
+    return dataclasses.replace(state, contacts=contacts)
 
 
 def select_rows(observations: Observations, keep: Tensor) -> Observations:
@@ -157,7 +177,7 @@ def select_rows(observations: Observations, keep: Tensor) -> Observations:
 
 def _split(observations: Observations, split: Split) -> Observations:
     row = _row(observations, split.person)
-    _frames(observations, [split.frame, split.frame])
+    _frames(observations.keypoints.shape[1], [split.frame, split.frame])
     if split.new_id in observations.person_id.tolist():
         raise InputError(f"constraints.yaml: split: id {split.new_id} is taken")
     confidence = torch.cat([observations.confidence, observations.confidence[row][None]])
@@ -197,7 +217,10 @@ def _merge(observations: Observations, group: list[int]) -> Observations:
 
 
 def _row(observations: Observations, person: int) -> int:
-    known = observations.person_id.tolist()
+    return _place(observations.person_id.tolist(), person)
+
+
+def _place(known: list[int], person: int) -> int:
     if person not in known:
         raise InputError(f"constraints.yaml: there is no person {person}; there are {known}")
     return known.index(person)
@@ -210,8 +233,7 @@ def _rows(observations: Observations, person: int | None) -> slice:
     return slice(row, row + 1)
 
 
-def _frames(observations: Observations, frames: list[int]) -> slice:
-    count = observations.keypoints.shape[1]
+def _frames(count: int, frames: list[int]) -> slice:
     if not 0 <= frames[0] <= frames[-1] < count:
         raise InputError(f"constraints.yaml: frames {frames} are not within 0..{count - 1}")
     return slice(frames[0], frames[-1] + 1)

@@ -11,6 +11,7 @@ from slamhmr import steps
 from slamhmr.artifacts import write_json, write_text
 from slamhmr.body import load_body
 from slamhmr.config import Config, to_yaml
+from slamhmr.constraints import correct_contacts
 from slamhmr.export.overlay import write_overlay
 from slamhmr.export.topview import write_topview
 from slamhmr.init.align import align
@@ -18,7 +19,7 @@ from slamhmr.report import assemble_report, provenance
 from slamhmr.report_page import write_page
 from slamhmr.reprojection import score
 from slamhmr.runfolder import RunFolder
-from slamhmr.sequence import Sequence, known_heights, open_sequence
+from slamhmr.sequence import Sequence, choose_people, open_sequence
 from slamhmr.types import Result, StageReport
 
 LOG = logging.getLogger(__name__)
@@ -60,12 +61,13 @@ def optimize(
         run.keep_only(steps.files(config))
 
         sequence = steps.straighten(run, sequence, progress)
-        observations = steps.observe(run, sequence, config, progress)
-        known_heights(sequence, observations)  # a height of nobody fails before the long steps
-        cameras = steps.track_camera(run, sequence, observations, config, progress)
+        everybody = steps.observe(run, sequence, config, progress)
+        observations = choose_people(everybody, sequence)
+        cameras = steps.track_camera(run, sequence, everybody, config, progress)
         initial = steps.initialise(run, sequence, observations, cameras, body, config)
 
         state = align(initial, observations, cameras, body)
+        state = correct_contacts(state, sequence.constraints)
         start = steps.Start(sequence, observations, initial, body, config)
         scores = {"start": score(state, observations, body)}
         reports: list[StageReport] = []

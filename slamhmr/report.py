@@ -57,7 +57,7 @@ def assemble_report(
         "scores": scores,
         "stages": [report_to_json(stage) for stage in stages],
         "seconds": {**seconds, "total": sum(seconds.values())},
-        "notes": notes_on(sequence, cameras, scores, config.gates),
+        "notes": notes_on(cameras, scores, config.gates),
         "gates": [vars(gate) for gate in gates],
         "passed": all(gate.passed for gate in gates),
         "provenance": result.provenance,
@@ -101,22 +101,13 @@ def judge(scores: dict[str, Facts], coverage: dict[str, Facts], limits: GatesCon
     return gates
 
 
-def notes_on(
-    sequence: Sequence, cameras: CameraTrack, scores: dict[str, Facts], limits: GatesConfig
-) -> list[str]:
+def notes_on(cameras: CameraTrack, scores: dict[str, Facts], limits: GatesConfig) -> list[str]:
     """What was guessed, degraded or cannot be observed, one sentence each."""
     notes = list(cameras.notes)
     if not cameras.moving:
         notes.append(
             "the camera does not travel: the scale comes from the size of the people alone"
         )
-    constraints = sequence.constraints
-    unused = {"contacts": len(constraints.contacts), "floor": len(constraints.floor)}
-    for name, count in unused.items():
-        if count > 0:
-            notes.append(
-                f"constraints.yaml: '{name}' was read, but no term of this version uses it"
-            )
     names = list(scores)
     for name in names[1:]:
         worse = _worse_percent(scores[names[0]], scores[name])
@@ -129,7 +120,7 @@ def notes_on(
 
 def provenance(config: Config, sequence: Sequence) -> Facts:
     """Version, commit, hash of the configuration and of every input file."""
-    inputs = [sequence.observations, sequence.cameras, sequence.initial]
+    inputs = [sequence.observations, sequence.cameras, sequence.initial, *sequence.texts]
     if sequence.video is not None:
         inputs.append(sequence.video.path)
     return {

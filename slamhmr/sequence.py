@@ -1,6 +1,7 @@
 """The sequence directory: what it holds, `sequence.yaml`, and the lengths that must agree."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from slamhmr.config import build, read_yaml
 from slamhmr.constraints import (
     Constraints,
     apply_constraints,
+    check_contacts,
     check_height,
     read_constraints,
     select_rows,
@@ -24,6 +26,7 @@ from slamhmr.video import VIDEO_SUFFIXES, open_video
 OBSERVATIONS = ("observations.npz",)
 CAMERAS = ("cameras.npz", "cameras.txt", "cameras")  # ours, TUM, a COLMAP model folder
 INITIAL = ("initial.npz",)
+SETTINGS, CONSTRAINTS = "sequence.yaml", "constraints.yaml"
 LEAST_FRAMES = 2  # a path needs two frames; nothing moves in one
 
 
@@ -37,7 +40,8 @@ class SequenceSettings:
     distortion: list[float] | None = None  # k1 k2 p1 p2 [k3], OpenCV's model
     camera: str = "auto"
     people: Any = "all"  # or a list of ids
-    cuts: list[int] = field(default_factory=list)  # first frames of new shots
+    # first frames of new shots, counted from 0 among the kept frames
+    cuts: list[int] = field(default_factory=list)
     height_m: dict[int, float] = field(default_factory=dict)
     frames: list[int] | None = None  # first and last kept frame, both included
 
@@ -55,6 +59,12 @@ class Sequence:
     initial: Path | None
 
     @property
+    def texts(self) -> list[Path]:
+        """The YAML files that are there."""
+        found = (self.folder / name for name in (SETTINGS, CONSTRAINTS))
+        return [path for path in found if path.exists()]
+
+    @property
     def frames(self) -> tuple[int, int] | None:
         """First and last kept frame."""
         frames = self.settings.frames
@@ -69,7 +79,7 @@ def open_sequence(folder: Path) -> Sequence:
     """
     if not folder.is_dir():
         raise InputError(f"sequence directory '{folder}' does not exist")
-    settings_path = folder / "sequence.yaml"
+    settings_path = folder / SETTINGS
     content = read_yaml(settings_path) if settings_path.exists() else {}
     settings = build(SequenceSettings, content, "sequence.yaml")
     _check(settings)
@@ -85,7 +95,7 @@ def open_sequence(folder: Path) -> Sequence:
     video = None if path is None else open_video(path, fps=settings.fps, frames=frames)
     if video is not None:
         require_frames(video.frame_count, str(video.path))
-    constraints = read_constraints(folder / "constraints.yaml")
+    constraints = read_constraints(folder / CONSTRAINTS)
     initial = _first(folder, INITIAL)
     return Sequence(folder, settings, constraints, video, observations, cameras, initial)
 
@@ -118,10 +128,10 @@ def require_frames(count: int, where: str) -> None:
 
 
 def prepare_observations(observations: Observations, sequence: Sequence) -> Observations:
-    """Observations of the kept frames and people, corrected by `constraints.yaml`.
+    """Observations of the kept frames, corrected by `constraints.yaml`, of everybody.
 
     `fps` of sequence.yaml outweighs the file's. Raises InputError if lengths or image sizes
-    disagree, a wanted person is missing or nobody is left.
+    disagree or nobody is left.
     """
     if sequence.video is not None:
         size = sequence.video.image_size
@@ -143,6 +153,17 @@ def prepare_observations(observations: Observations, sequence: Sequence) -> Obse
         observations = dataclasses.replace(observations, fps=fps, timestamps=times)
     require_frames(observations.keypoints.shape[1], "observations")
     observations = apply_constraints(observations, sequence.constraints)
+    if len(observations.person_id) == 0:
+        raise InputError(f"nobody is seen in '{sequence.folder}'; nothing to optimise")
+    return observations
+
+
+def choose_people(observations: Observations, sequence: Sequence) -> Observations:
+    """The people that sequence.yaml asks for; the others only hide background from the camera step.
+
+    Raises InputError, before the long steps, if sequence.yaml or constraints.yaml name a person or
+    a frame that is not there.
+    """
     wanted = sequence.settings.people
     if wanted != "all":
         ids = observations.person_id.tolist()
@@ -151,15 +172,28 @@ def prepare_observations(observations: Observations, sequence: Sequence) -> Obse
                 raise InputError(f"sequence.yaml: person {person} was not found; found: {ids}")
         chosen = torch.tensor([person in wanted for person in ids], dtype=torch.bool)
         observations = select_rows(observations, chosen)
-    if len(observations.person_id) == 0:
-        raise InputError(f"nobody is seen in '{sequence.folder}'; nothing to optimise")
+    known_heights(sequence, observations)
+    check_contacts(sequence.constraints, observations)
+    count = observations.keypoints.shape[1]
+    for cut in sequence.settings.cuts:
+        if cut >= count:
+            raise InputError(f"sequence.yaml: cut {cut} is not within the frames 1..{count - 1}")
     return observations
 
 
 def prepare_cameras(
     cameras: CameraTrack, sequence: Sequence, observations: Observations
 ) -> CameraTrack:
-    """Cameras of the kept frames. Raises InputError if they do not fit the observations."""
+    """Cameras of the kept frames, from a file.
+
+    Raises InputError if they do not fit the observations or contradict sequence.yaml's `camera`.
+    """
+    said = {"static": False, "moving": True}.get(sequence.settings.camera, cameras.moving)
+    if said != cameras.moving:
+        raise InputError(
+            f"sequence.yaml says camera: {sequence.settings.camera}, the camera file says moving = "
+            f"{str(cameras.moving).lower()}; change or remove one of them"
+        )
     _require_size(cameras.image_size, "cameras.npz", observations.image_size, "observations")
     count = len(cameras.world_from_cam)
     kept = _kept(count, sequence, "cameras.npz", observations.keypoints.shape[1])
@@ -169,6 +203,20 @@ def prepare_cameras(
         world_from_cam=cameras.world_from_cam[kept],
         intrinsics=cameras.intrinsics[kept],
         covariance=None if covariance is None else covariance[kept],
+        notes=(*cameras.notes, *_other_lens(cameras, sequence)),
+    )
+
+
+def _other_lens(cameras: CameraTrack, sequence: Sequence) -> tuple[str, ...]:
+    """Sentence for the report if sequence.yaml states another lens than the camera file."""
+    stated, used = sequence.settings.intrinsics, cameras.intrinsics[0].tolist()
+    if stated is None or all(
+        abs(a - b) <= 0.01 * abs(a) for a, b in zip(stated, used, strict=True)
+    ):
+        return ()
+    return (
+        f"the camera file's intrinsics {[round(value, 1) for value in used]} are used, not "
+        f"those of sequence.yaml {stated}",
     )
 
 
@@ -201,6 +249,8 @@ def _kept(count: int, sequence: Sequence, name: str, expected: int | None = None
     if expected is None:
         expected = None if sequence.video is None else sequence.video.frame_count
     frames = sequence.frames
+    if frames is not None and expected is None and frames[0] >= count:
+        raise InputError(f"sequence.yaml: frames {list(frames)} lie beyond the {count} of {name}")
     if frames is not None and frames[0] < count and count != expected:
         kept = slice(frames[0], min(frames[1] + 1, count))
     else:
@@ -220,6 +270,9 @@ def _check(settings: SequenceSettings) -> None:
             raise InputError(f"sequence.yaml: '{name}' has {len(values)} numbers, not {lengths[0]}")
     if settings.frames is not None and not 0 <= settings.frames[0] <= settings.frames[1]:
         raise InputError(f"sequence.yaml: frames {settings.frames} must be [first, last]")
+    for name in ("intrinsics", "distortion"):
+        if not all(map(math.isfinite, getattr(settings, name) or [])):
+            raise InputError(f"sequence.yaml: '{name}' {getattr(settings, name)} must be finite")
     if settings.intrinsics is not None and min(settings.intrinsics[:2]) <= 0:
         raise InputError(f"sequence.yaml: focal lengths {settings.intrinsics[:2]} must be positive")
     if settings.distortion is not None and settings.intrinsics is None:

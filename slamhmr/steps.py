@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from slamhmr.artifacts import report_from_json, report_to_json
 from slamhmr.body import BodyModel
+from slamhmr.body_files import SHIPPED
 from slamhmr.config import Config, backend_options, build
+from slamhmr.constraints import Constraints
 from slamhmr.errors import InputError
 from slamhmr.export.result import build_result
 from slamhmr.geometry import default_intrinsics
@@ -29,6 +31,8 @@ from slamhmr.stages import check_stage, run_stage
 from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
 from slamhmr.undistort import undistort_observations, undistorted_video, write_undistorted
 
+# What the configuration and sequence.yaml may not say of the camera together.
+CONTRADICTIONS = {("static", "moving"), ("rotation", "static"), ("sfm", "static")}
 PREPARE = "slamhmr.sequence"  # what is done to the files of a sequence before they are used
 
 
@@ -84,7 +88,7 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
         "1_observations",
         Observations,
         compute,
-        settings=[name, config.options.get(name), sequence.settings, sequence.constraints],
+        settings=[name, config.options.get(name), *_shooting(sequence), _corrections(sequence)],
         inputs=_inputs(sequence, sequence.observations if name == "file" else None),
         code=(DETECTORS[name], PREPARE, "slamhmr.undistort"),
     )
@@ -98,19 +102,25 @@ def track_camera(
 
     Raises BackendError if there is none to be had; a degraded one must be allowed.
     """
-    asked = "static" if sequence.settings.camera == "static" else config.slam
-    name = _choose(asked, sequence.cameras, "auto")
+    said = sequence.settings.camera
+    if (config.slam, said) in CONTRADICTIONS:
+        raise InputError(f"slam={config.slam} contradicts camera: {said} in sequence.yaml")
+    name = _choose(config.slam, sequence.cameras, "static" if said == "static" else "auto")
 
     def compute() -> CameraTrack:
         module = backend("slam", name)
         intrinsics, notes = _intrinsics(sequence, observations)
         if name == "file":
+            path = _given(sequence.cameras, "cameras.npz")
             cameras = module.read_cameras(
-                _given(sequence.cameras, "cameras.npz"),
+                path,
                 frame_count=None if sequence.frames else observations.keypoints.shape[1],
                 intrinsics=intrinsics,
                 image_size=observations.image_size,
             )
+            if path.suffix != ".txt":  # only a TUM file needs the intrinsics
+                notes = ()
+            cameras = dataclasses.replace(cameras, notes=(*notes, *cameras.notes))
             return prepare_cameras(cameras, sequence, observations)
         options = _camera_options(module.Options, name, sequence, config)
         video = _video(sequence, f"slam={name}")
@@ -121,7 +131,13 @@ def track_camera(
         "2_cameras",
         CameraTrack,
         compute,
-        settings=[name, config.options.get(name), sequence.settings, config.allow_degraded],
+        settings=[
+            name,
+            config.options.get(name),
+            *_shooting(sequence),
+            sequence.settings.camera,
+            config.allow_degraded,
+        ],
         inputs=_inputs(
             sequence, sequence.cameras if name == "file" else None, run.path("1_observations.npz")
         ),
@@ -155,7 +171,13 @@ def initialise(
         "3_initial",
         Initial,
         compute,
-        settings=[name, config.options.get(name), config.body, config.seed],
+        settings=[
+            name,
+            config.options.get(name),
+            sequence.settings.people,
+            config.body,
+            config.seed,
+        ],
         inputs=[*made_of, *_body_file(config), *([given] if given is not None else [])],
         code=(INITIALISERS[name],),
     )
@@ -180,7 +202,7 @@ def solve_stage(
     name = file.split("_", 1)[1]
     settings = start.config.stages[name]
     heights = known_heights(start.sequence, start.observations)
-    cuts = tuple(start.sequence.settings.cuts)
+    cuts, contacts = tuple(start.sequence.settings.cuts), start.sequence.constraints.contacts
     reports: list[StageReport] = []
 
     def compute() -> SceneState:
@@ -204,9 +226,9 @@ def solve_stage(
         file,
         SceneState,
         compute,
-        settings=[settings, heights, cuts, start.config.body, start.config.seed],
+        settings=[settings, heights, cuts, contacts, start.config.body, start.config.seed],
         inputs=[*(run.path(f"{made}.npz") for made in made_of), *_body_file(start.config)],
-        code=("slamhmr.stages", "slamhmr.init.align"),
+        code=("slamhmr.stages", "slamhmr.init.align", "slamhmr.constraints"),
         note=lambda: report_to_json(reports[0]),
     )
     return solved, report_from_json(note)
@@ -274,7 +296,18 @@ def _inputs(sequence: Sequence, given: Path | None, *made: Path) -> list[Path]:
 
 
 def _body_file(config: Config) -> list[Path]:
-    return [] if config.body.model == "default" else [Path(config.body.model)]
+    return [] if config.body.model in SHIPPED else [Path(config.body.model).expanduser()]
+
+
+def _shooting(sequence: Sequence) -> list[object]:
+    """What sequence.yaml says of the pixels: the rest of it leaves the first steps alone."""
+    settings = sequence.settings
+    return [settings.fps, settings.frames, settings.intrinsics, settings.distortion]
+
+
+def _corrections(sequence: Sequence) -> Constraints:
+    """The part of constraints.yaml that changes the observations."""
+    return dataclasses.replace(sequence.constraints, height_m={}, contacts=[])
 
 
 def _intrinsics(

@@ -4,7 +4,12 @@ import pytest
 import torch
 from sequences import make_observations, make_state
 
-from slamhmr.constraints import apply_constraints, read_constraints
+from slamhmr.constraints import (
+    apply_constraints,
+    check_contacts,
+    correct_contacts,
+    read_constraints,
+)
 from slamhmr.errors import ConfigError, InputError
 
 
@@ -82,7 +87,8 @@ def test_a_person_with_nothing_left_goes(tmp_path):
         ("split: [{person: 1, frame: 3, new_id: 2}]", "id 2 is taken"),
         ("merge: [[1]]", "at least two ids"),
         ("contacts: [{person: 1, frames: [0, 1], point: left_hell}]", "mean 'left_heel'"),
-        ("floor: [{frame: 0, xy: [3]}]", "floor point"),
+        ("floor: [{frame: 0, xy: [3, 4]}]", "'floor' is not supported"),
+        ("keypoints: [{person: 1, frames: [0, 0], name: nose, xy: [.nan, 3]}]", "needs xy"),
         ("height_m: {1: 17}", "metres"),
     ],
 )
@@ -90,3 +96,37 @@ def test_impossible_corrections_are_one_line(tmp_path, text, message):
     with pytest.raises((InputError, ConfigError), match=message) as caught:
         corrected(tmp_path, text)
     assert "\n" not in str(caught.value)
+
+
+def given(tmp_path, text):
+    (tmp_path / "constraints.yaml").write_text(text)
+    return read_constraints(tmp_path / "constraints.yaml")
+
+
+def test_contacts_are_switched_on_and_off_where_the_person_is(tmp_path):
+    text = """
+contacts:
+  - {person: 2, frames: [2, 5], point: right_heel}
+  - {person: 2, frames: [4, 4], point: right_heel, touches: false}
+  - {person: 1, frames: [0, 7], point: left_big_toe, touches: false}
+"""
+    state = make_state(2)
+    state.contacts.fill_(0.5)
+    state.valid[1, 5] = False
+    after = correct_contacts(state, given(tmp_path, text)).contacts
+    assert after[1, :, 2].tolist() == [0.5, 0.5, 1.0, 1.0, 0.0, 0.0, 0.5, 0.5]
+    assert (after[0, :, 1] == 0).all()
+    assert (after[0][:, [0, 2, 3]] == 0.5).all()
+    assert (state.contacts == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("fix", "message"),
+    [("person: 7, frames: [0, 1]", "no person 7"), ("person: 1, frames: [6, 8]", "not within")],
+)
+def test_a_contact_of_nobody_is_refused_at_once(tmp_path, fix, message):
+    constraints = given(tmp_path, f"contacts: [{{{fix}, point: left_heel}}]")
+    with pytest.raises(InputError, match=message):
+        check_contacts(constraints, make_observations(make_state(2)))
+    with pytest.raises(InputError, match=message):
+        correct_contacts(make_state(2), constraints)

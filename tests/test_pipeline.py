@@ -5,7 +5,7 @@ import pytest
 from sequences import FRAMES, FakeSteps, make_state, write_sequence, write_video
 
 from slamhmr.config import load_config
-from slamhmr.errors import SlamhmrError
+from slamhmr.errors import InputError, SlamhmrError
 from slamhmr.pipeline import optimize
 
 ALL = ["detect", "slam", "init", "root", "smooth", "motion"]
@@ -125,6 +125,81 @@ def test_a_camera_that_is_said_to_stand_still_is_not_searched_for(tmp_path, fake
     (folder / "sequence.yaml").write_text("camera: static")
     optimize(folder, load_config())
     assert fakes.names["slam"] == "static"
+
+
+def test_a_camera_file_is_used_although_the_camera_is_said_to_stand_still(tmp_path, fakes):
+    folder = write_sequence(tmp_path / "clip")
+    (folder / "sequence.yaml").write_text("camera: static")
+    with pytest.raises(SlamhmrError, match="the camera file says moving = true"):
+        optimize(folder, load_config())
+    assert fakes.names["slam"] == "file"
+
+
+def test_settings_of_the_camera_that_contradict_each_other_are_refused(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    (folder / "sequence.yaml").write_text("camera: static")
+    with pytest.raises(SlamhmrError, match="slam=sfm contradicts camera: static"):
+        optimize(folder, load_config((), ["slam=sfm"]))
+
+
+def test_a_trajectory_without_intrinsics_tells_that_they_are_guessed(tmp_path, fakes):
+    folder = write_sequence(tmp_path / "clip")
+    (folder / "cameras.npz").rename(folder / "cameras.txt")  # the fake reads anything
+    assert any(
+        "focal length guessed" in note for note in optimize(folder, load_config()).report["notes"]
+    )
+    (folder / "cameras.txt").rename(folder / "cameras.npz")
+    assert optimize(folder, load_config()).report["notes"] == []
+
+
+def test_people_who_are_not_asked_for_still_hide_background(tmp_path, fakes, monkeypatch):
+    fakes.state = make_state(2)
+    folder = sequence(tmp_path)
+    (folder / "sequence.yaml").write_text("people: [2]")
+
+    def backend(kind, name):
+        module = fakes.backend(kind, name)
+        module.track_camera = track_camera
+        return module
+
+    def track_camera(video, observations, *_, **__):
+        raise InputError(f"masks of {observations.person_id.tolist()}")
+
+    monkeypatch.setattr("slamhmr.steps.backend", backend)
+    with pytest.raises(InputError, match=r"masks of \[1, 2\]"):
+        optimize(folder, load_config())
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("sequence.yaml", "height_m: {1: 1.7}"),
+        ("sequence.yaml", "cuts: [4]"),
+        ("constraints.yaml", "contacts: [{person: 1, frames: [0, 1], point: left_heel}]"),
+        ("constraints.yaml", "height_m: {1: 1.8}"),
+    ],
+)
+def test_what_only_the_stages_use_leaves_the_long_steps_alone(tmp_path, fakes, file, text):
+    folder = sequence(tmp_path)
+    optimize(folder, load_config())
+    fakes.calls.clear()
+    (folder / file).write_text(text)
+    optimize(folder, load_config())
+    assert fakes.calls == ["root", "smooth", "motion"]
+
+
+def test_contacts_set_by_hand_reach_the_stages(tmp_path, fakes):
+    folder = sequence(tmp_path)
+    (folder / "constraints.yaml").write_text(
+        "contacts: [{person: 1, frames: [2, 3], point: right_big_toe}]"
+    )
+    contacts = optimize(folder, load_config()).result.contacts
+    assert contacts[0, 2:4, 3].tolist() == [1.0, 1.0]
+
+
+def test_the_shipped_body_with_hands(tmp_path, fakes):
+    outcome = optimize(sequence(tmp_path), load_config((), ["body.model=default-hands"]))
+    assert outcome.result.body_model == "default-hands"
 
 
 def test_gates_that_fail_are_said(tmp_path, fakes):

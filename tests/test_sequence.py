@@ -13,6 +13,7 @@ from sequences import (
 
 from slamhmr.errors import ConfigError, InputError
 from slamhmr.sequence import (
+    choose_people,
     find_video,
     known_heights,
     open_sequence,
@@ -90,6 +91,7 @@ def test_one_frame_is_not_enough(tmp_path):
         ("intrinsic: [1, 1, 1, 1]", "did you mean 'intrinsics'"),
         ("intrinsics: [500, 500]", "'intrinsics' has 2 numbers"),
         ("intrinsics: [0, 500, 3, 3]", "must be positive"),
+        ("intrinsics: [500, .nan, 3, 3]", "must be finite"),
         ("distortion: [0.1, 0, 0, 0]", "without 'intrinsics'"),
         ("camera: fixed", "auto, static or moving"),
         ("people: everybody", "must be 'all' or a list"),
@@ -111,14 +113,15 @@ def test_a_wrong_setting_is_one_line(tmp_path, text, message):
 
 def test_chosen_people_only(tmp_path):
     sequence = opened(write_sequence(tmp_path, 3), "people: [3, 1]")
-    chosen = prepare_observations(make_observations(make_state(3)), sequence)
-    assert chosen.person_id.tolist() == [1, 3]
+    everybody = prepare_observations(make_observations(make_state(3)), sequence)
+    assert everybody.person_id.tolist() == [1, 2, 3]
+    assert choose_people(everybody, sequence).person_id.tolist() == [1, 3]
 
 
 def test_a_chosen_person_who_is_not_there(tmp_path):
     sequence = opened(write_sequence(tmp_path), "people: [4]")
     with pytest.raises(InputError, match=r"person 4 was not found; found: \[1\]"):
-        prepare_observations(make_observations(make_state()), sequence)
+        choose_people(make_observations(make_state()), sequence)
 
 
 def test_nobody(tmp_path):
@@ -136,6 +139,38 @@ def test_kept_frames_cut_observations_and_cameras(tmp_path):
     assert kept.timestamps[0] == 0
     cameras = prepare_cameras(make_cameras(), sequence, kept)
     assert torch.equal(cameras.world_from_cam, make_cameras().world_from_cam[2:6])
+
+
+def test_frames_beyond_a_file_without_pixels_are_refused(tmp_path):
+    sequence = opened(write_sequence(tmp_path), "frames: [8, 12]")
+    with pytest.raises(InputError, match=r"frames \[8, 12\] lie beyond the 8 of observations.npz"):
+        prepare_observations(make_observations(make_state()), sequence)
+
+
+def test_a_cut_beyond_the_clip_is_refused(tmp_path):
+    observations = make_observations(make_state())
+    assert choose_people(observations, opened(write_sequence(tmp_path), "cuts: [7]")) is not None
+    with pytest.raises(InputError, match=r"cut 8 is not within the frames 1..7"):
+        choose_people(observations, opened(tmp_path, "cuts: [3, 8]"))
+
+
+@pytest.mark.parametrize(("said", "moving"), [("static", True), ("moving", False)])
+def test_a_camera_file_that_contradicts_the_settings_is_refused(tmp_path, said, moving):
+    observations = make_observations(make_state())
+    cameras = dataclasses.replace(make_cameras(), moving=moving)
+    sequence = opened(write_sequence(tmp_path), f"camera: {said}")
+    with pytest.raises(InputError, match=f"says camera: {said}"):
+        prepare_cameras(cameras, sequence, observations)
+    agreeing = dataclasses.replace(cameras, moving=not moving)
+    assert prepare_cameras(agreeing, sequence, observations).moving is not moving
+
+
+def test_another_lens_than_the_camera_files_is_noted(tmp_path):
+    observations = make_observations(make_state())
+    same = opened(write_sequence(tmp_path), "intrinsics: [300.5, 300, 160, 120]")
+    assert prepare_cameras(make_cameras(), same, observations).notes == ()
+    other = opened(tmp_path, "intrinsics: [320, 320, 160, 120]")
+    assert "not those of" in prepare_cameras(make_cameras(), other, observations).notes[0]
 
 
 def test_files_of_exactly_the_kept_frames_are_taken_whole(tmp_path):

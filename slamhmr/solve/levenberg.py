@@ -29,7 +29,7 @@ class Schedule:
     """When to stop."""
 
     iterations: int = 30
-    relative_decrease: float = 1e-4  # twice in a row below this: converged
+    relative_decrease: float = 3e-4  # twice in a row below this: converged
     step_norm: float = 1e-7
     damping: float = 1e-3  # first lambda, relative to diag(H)
 

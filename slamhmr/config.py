@@ -65,6 +65,7 @@ class Config:
     allow_degraded: bool = False  # go on with less (fixed camera, ...) where a backend would refuse
     seed: int = 0
     device: str = "cpu"
+    threads: int = 2  # of torch, if there are as many processors; BLAS always runs on one
     schedule: list[str] = field(default_factory=list)
     stages: dict[str, StageConfig] = field(default_factory=dict)
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
@@ -224,6 +225,8 @@ def _check_stages(merged: DictConfig) -> None:
 def _check_backends(merged: DictConfig) -> None:
     if merged.device != "cpu":
         raise ConfigError(f"device={merged.device}: every step of this version runs on 'cpu'")
+    if merged.threads < 1:
+        raise ConfigError(f"threads={merged.threads}: at least 1 is needed")
     for kind, table in TABLES.items():
         name = merged[kind]
         if name != "auto" and name not in table:

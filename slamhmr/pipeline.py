@@ -20,6 +20,7 @@ from slamhmr.report_page import write_page
 from slamhmr.reprojection import score
 from slamhmr.runfolder import RunFolder
 from slamhmr.sequence import Sequence, choose_people, open_sequence
+from slamhmr.threads import bounded_threads
 from slamhmr.types import Result, StageReport
 
 LOG = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def optimize(
     torch.manual_seed(config.seed)
     sequence = open_sequence(folder)
     body = load_body(config.body.model)
-    with RunFolder(out or folder / "slamhmr", overwrite=overwrite) as run:
+    run = RunFolder(out or folder / "slamhmr", overwrite=overwrite)
+    with bounded_threads(config.threads), run:
         write_text(run.path("config.yaml"), to_yaml(config))
         run.keep_only(steps.files(config))
 

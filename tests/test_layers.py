@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # Each tuple is one floor of siblings, lowest first. A module may import from lower floors and from
 # its own package.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "solve"),
+    ("errors", "solve", "threads"),
     ("registry", "skeleton"),
     ("config", "types"),
     ("video", "artifacts", "geometry"),

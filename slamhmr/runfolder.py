@@ -30,6 +30,7 @@ from slamhmr.errors import InputError
 LOG = logging.getLogger(__name__)
 LOCK = ".lock"
 NUMBERED = re.compile(r"\d+_\w+\.npz|0_undistorted\.mp4(\.json)?")
+MARKS = (LOCK, "config.yaml", "log.txt")  # one of them is in every run folder
 PRODUCTS = ("result.npz", "report.json", "report.html", "overlay.mp4", "topview.png")
 
 
@@ -48,6 +49,7 @@ class RunFolder:
         self._lock: int | None = None
 
     def __enter__(self) -> "RunFolder":
+        self._refuse_foreign()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _acquire(self.folder / LOCK)
         for leftover in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
@@ -68,6 +70,19 @@ class RunFolder:
             (self.folder / LOCK).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
+
+    def _refuse_foreign(self) -> None:
+        """Raise InputError for a folder with files in it, none of which a run has written."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"'{self.folder}' is a file; name a directory with --out")
+        names = [p.name for p in self.folder.iterdir()] if self.folder.exists() else []
+        ours = [
+            n in MARKS or n.startswith(TEMPORARY_PREFIX) or NUMBERED.fullmatch(n) for n in names
+        ]
+        if len(names) > 0 and not any(ours):
+            raise InputError(
+                f"'{self.folder}' holds other files than a run's; name a new directory with --out"
+            )
 
     def path(self, name: str) -> Path:
         """Path of a file of this run."""
@@ -98,10 +113,11 @@ class RunFolder:
             self.skipped.append(name)
             self.seconds[name] = float(old.get("seconds", 0.0))
             return load(path, kind), dict(old.get("note", {}))
-        self.discard_products()
+        self._stale = True
         started = time.perf_counter()
         value = compute()
         self.seconds[name] = time.perf_counter() - started
+        self._discard_products()  # not before: a step that fails destroys nothing
         kept = note() if note is not None else {}
         stamp = {**wanted, "version": __version__, "seconds": self.seconds[name], "note": kept}
         save(path, value, stamp=stamp)
@@ -123,19 +139,18 @@ class RunFolder:
         if path.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
             LOG.info("%s: up to date", name)
             return path
-        self.discard_products()
-        stamp.unlink(missing_ok=True)
+        self._stale = True
         with atomic(path) as temporary:
             make(temporary)
+            stamp.unlink(missing_ok=True)
+        self._discard_products()
         write_json(stamp, wanted)
         LOG.info("%s: done", name)
         return path
 
-    def discard_products(self) -> None:
-        """Mark all that follows as out of date and remove what an earlier run concluded."""
-        if not self._stale:
-            self._stale = True
-            self._remove([self.folder / name for name in PRODUCTS])
+    def _discard_products(self) -> None:
+        """Remove what an earlier run concluded from files that have just been made anew."""
+        self._remove([self.folder / name for name in PRODUCTS])
 
     def keep_only(self, names: Sequence[str]) -> None:
         """Remove numbered files of another schedule: nothing reads them any more."""

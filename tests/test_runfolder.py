@@ -81,6 +81,26 @@ def test_products_of_an_older_run_go_when_a_step_is_computed_anew(tmp_path, sour
     assert not (tmp_path / "run" / "report.json").exists()
 
 
+def test_a_step_that_fails_leaves_the_earlier_result(tmp_path, source):
+    def fail():
+        raise InputError("damaged")
+
+    run_once(tmp_path / "run", source)
+    (tmp_path / "run" / "result.npz").write_text("precious")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(InputError, match="damaged"):
+        run_once(tmp_path / "run", source, settings=2, compute=fail)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_folder_of_somebody_elses_files_is_refused(tmp_path, source):
+    with pytest.raises(InputError, match="holds other files than a run's; name a new directory"):
+        run_once(tmp_path, source)
+    assert [path.name for path in tmp_path.iterdir()] == ["input.bin"]
+    with pytest.raises(InputError, match="is a file"):
+        run_once(source, source)
+
+
 def test_a_skipped_step_gives_its_value_note_and_seconds(tmp_path, source):
     def once():
         with RunFolder(tmp_path / "run") as run:

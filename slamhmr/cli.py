@@ -29,9 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except SlamhmrError as e:
+        _tell_file("error: %s", e)
         print(f"slamhmr: error: {e}", file=sys.stderr)
         return e.exit_code
     except KeyboardInterrupt:
+        _tell_file("interrupted")
         print("slamhmr: interrupted; finished steps are kept, run again to go on", file=sys.stderr)
         return INTERRUPTED
     finally:
@@ -166,6 +168,13 @@ def _log_to_file(path: Path) -> None:
     handler = _LateFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     LOG.addHandler(handler)
+
+
+def _tell_file(words: str, *values: object) -> None:
+    """Log to the file alone what the terminal is told in another way."""
+    for handler in LOG.handlers:
+        if isinstance(handler, _LateFile):
+            handler.handle(LOG.makeRecord(LOG.name, logging.ERROR, "", 0, words, values, None))
 
 
 class _LateFile(logging.FileHandler):

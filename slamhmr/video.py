@@ -1,5 +1,6 @@
 """Reading and writing pixels: frame times, rotation metadata and image folders included."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from slamhmr.errors import InputError
 from slamhmr.types import Video
 
+LOG = logging.getLogger(__name__)
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 
@@ -119,7 +121,8 @@ def _probe_file(path: Path) -> tuple[tuple[int, int], np.ndarray, int]:
     size = (frame.width, frame.height) if rotation % 180 == 0 else (frame.height, frame.width)
     times = np.asarray(stamps, dtype=np.float64) * base
     if base == 0 or np.any(np.diff(times) <= 0):
-        times = np.arange(len(stamps)) / nominal  # damaged or missing time stamps
+        LOG.warning("'%s' has no usable time stamps; %.3g frames per second assumed", path, nominal)
+        times = np.arange(len(stamps)) / nominal
     return size, times, rotation
 
 

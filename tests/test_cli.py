@@ -93,6 +93,7 @@ def test_an_interrupt_is_130_and_keeps_the_work(tmp_path, fakes, capsys):
     fakes.fail_at = "smooth"
     assert cli.main(["optimize", "--seq", str(tmp_path)]) == 130
     assert "run again to go on" in capsys.readouterr().err
+    assert "ERROR slamhmr: interrupted" in (tmp_path / "slamhmr" / "log.txt").read_text()
     fakes.fail_at = ""
     fakes.calls.clear()
     assert cli.main(["optimize", "--seq", str(tmp_path)]) == 0

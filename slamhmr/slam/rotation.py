@@ -146,8 +146,8 @@ def _relative(
             return rotation, agreeing
     raise BackendError(
         f"camera: frames {first} and {second} share too few background points for a rotation "
-        f"({len(ids)}, at least {FEWEST} must agree); if there is a cut, list it under 'cuts', "
-        "otherwise give cameras.npz"
+        f"({len(ids)}, at least {FEWEST} must agree); at a cut, solve each take by itself "
+        "('frames' in sequence.yaml), otherwise give cameras.npz"
     )
 
 

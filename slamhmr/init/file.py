@@ -1,6 +1,6 @@
 """A start from any regressor: reads and checks `initial.npz`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +28,9 @@ def initialise(
 ) -> Initial:
     """Start read from `options.path`, people in the order of `observations`.
 
-    Raises InputError when it does not fit the observations: other people, other frames, other
-    number of betas.
+    In frames that are not valid a person keeps the pose of the nearest valid one, with confidence
+    0, so that a gap can be solved across. Raises InputError when the file does not fit the
+    observations: other people, other frames, other number of betas, somebody never valid.
     """
     path = Path(options.path)
     initial = read_initial(path)
@@ -44,6 +45,10 @@ def initialise(
     missing = [person for person in wanted if person not in known]
     if len(missing) > 0:
         raise InputError(f"'{path}': person_id {known} lacks {missing} of the observations")
+    lost = [person for person in wanted if not bool(initial.valid[known.index(person)].any())]
+    if len(lost) > 0:
+        raise InputError(f"'{path}': person_id {lost} are valid in no frame; leave them out")
+    initial = _held(initial)
     order = torch.tensor([known.index(person) for person in wanted], dtype=torch.long)
     available = body.shapedirs.shape[-1]
     betas = torch.zeros(len(wanted), available, dtype=torch.float64)
@@ -63,6 +68,21 @@ def initialise(
         confidence=None if initial.confidence is None else initial.confidence[order],
         contacts=None if initial.contacts is None else initial.contacts[order],
     )
+
+
+def _held(initial: Initial) -> Initial:
+    """Poses outside `valid` replaced by the nearest valid ones, whatever the file holds there."""
+    times = torch.arange(initial.valid.shape[1])
+    root, pose = initial.cam_from_root.clone(), initial.body_pose.clone()
+    for row, valid in enumerate(initial.valid):
+        if bool(valid.any()):
+            known = times[valid]
+            nearest = known[(times[:, None] - known).abs().argmin(dim=1)]
+            root[row], pose[row] = root[row, nearest], pose[row, nearest]
+    confidence = initial.confidence
+    if confidence is not None:
+        confidence = confidence * initial.valid[..., None]
+    return replace(initial, cam_from_root=root, body_pose=pose, confidence=confidence)
 
 
 def read_initial(path: str | Path) -> Initial:

@@ -127,3 +127,26 @@ def test_people_come_in_the_order_of_the_observations(tmp_path: Path) -> None:
         initialise(*observed([3, 4], 5), body, options)
     with pytest.raises(InputError, match="5 frames, the observations have 6"):
         initialise(*observed([3, 7], 6), body, options)
+
+
+def test_frames_that_are_not_valid_may_hold_anything_and_repeat_the_nearest(tmp_path: Path) -> None:
+    arrays = good()
+    arrays["valid"][0] = [False, True, False, False, True]
+    arrays["cam_from_root"][0, ~arrays["valid"][0]] = 0
+    arrays["body_pose"][0, 1] = 0.3
+    options = Options(str(write(tmp_path / "initial.npz", arrays)))
+    initial = initialise(*observed([3, 7], 5), load_body(), options)
+    assert initial.valid[1].tolist() == [False, True, False, False, True]
+    assert torch.equal(initial.cam_from_root[1, 0], initial.cam_from_root[1, 1])
+    assert torch.equal(initial.cam_from_root[1, 3], initial.cam_from_root[1, 4])
+    assert initial.body_pose[1, :, 0, 0].tolist() == [0.3, 0.3, 0.3, 0.1, 0.1]
+    assert initial.confidence is not None
+    assert initial.confidence[1, :, 0].tolist() == [0.0, 0.5, 0.0, 0.0, 0.5]
+
+
+def test_somebody_who_is_never_valid_is_refused(tmp_path: Path) -> None:
+    arrays = good()
+    arrays["valid"][0] = False
+    options = Options(str(write(tmp_path / "initial.npz", arrays)))
+    with pytest.raises(InputError, match=r"person_id \[7\] are valid in no frame"):
+        initialise(*observed([3, 7], 5), load_body(), options)

@@ -4,13 +4,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from slamhmr.artifacts import TEMPORARY_PREFIX
 from slamhmr.body import load_body
 from slamhmr.config import build, load_config, parse_overrides
 from slamhmr.errors import InputError
 from slamhmr.eval.protocols import evaluate, format_table
 from slamhmr.pipeline import Outcome, optimize
 from slamhmr.synth.scene import SceneSpec, demo_spec, make_scene
-from slamhmr.synth.write import write_scene
+from slamhmr.synth.write import SETTINGS, VIDEO, write_scene
 
 LOG = logging.getLogger(__name__)
 
@@ -22,8 +23,10 @@ def run_demo(out: Path, *, progress: bool) -> tuple[Outcome, str]:
     only. A scene that is already there is taken again. Returns the outcome and the table of scores.
     """
     if not (out / "truth.npz").exists():
-        _require_empty(out)
+        _require_empty(out, unfinished=(VIDEO, SETTINGS))  # truth.npz is written last
         LOG.info("rendering a synthetic scene into '%s'", out)
+        for leftover in out.glob(f"{TEMPORARY_PREFIX}*"):
+            leftover.unlink(missing_ok=True)
         spec, body = demo_spec(), load_body()
         write_scene(out, make_scene(spec, body), body, spec, pixels=True, observations=False)
     outcome = optimize(out, load_config(), progress=progress)
@@ -44,6 +47,9 @@ def synthesise(out: Path, fields: Sequence[str]) -> str:
     return f"wrote {spec.frames} frames, {spec.people} people and their truth.npz into '{out}'"
 
 
-def _require_empty(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+def _require_empty(out: Path, unfinished: tuple[str, ...] = ()) -> None:
+    """Raise InputError if `out` holds more than what an interrupted run left there."""
+    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    left = [name for name in names if name in unfinished or name.startswith(TEMPORARY_PREFIX)]
+    if (out.exists() and not out.is_dir()) or len(left) < len(names):
         raise InputError(f"'{out}' is not empty; name a new directory with --out")

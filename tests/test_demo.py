@@ -52,6 +52,15 @@ def test_a_second_demo_takes_the_scene_that_is_there(tmp_path, seen):
     assert (tmp_path / "demo" / "video.mp4").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("left", [".partial-video-x.mp4", "video.mp4", "sequence.yaml"])
+def test_an_interrupted_demo_goes_on(tmp_path, seen, left):
+    out = tmp_path / "demo"
+    out.mkdir()
+    (out / left).write_text("half")
+    assert cli.main(["demo", "--out", str(out)]) == 0
+    assert seen == [["sequence.yaml", "truth.npz", "video.mp4"]]
+
+
 def test_a_folder_with_other_files_is_not_touched(tmp_path, seen):
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(InputError, match="not empty"):

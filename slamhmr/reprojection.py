@@ -40,10 +40,14 @@ def project_keypoints(
 def reprojection_error(
     state: SceneState, observations: Observations, body: BodyModel
 ) -> Float[Tensor, "N T K"]:
-    """Distance of projected and observed keypoints, px; NaN where not well seen, inf behind."""
+    """Distance of projected and observed keypoints, px; inf behind the camera.
+
+    NaN where a keypoint is not well seen, and in frames in which the state has nobody (`valid`).
+    """
     projected = project_keypoints(state, body, observations.keypoint_names)
     distance = (projected - observations.keypoints).norm(dim=-1).nan_to_num(torch.inf)
-    return torch.where(observations.confidence >= WELL_SEEN, distance, torch.nan)
+    counted = (observations.confidence >= WELL_SEEN) & state.valid[..., None]
+    return torch.where(counted, distance, torch.nan)
 
 
 def box_heights(observations: Observations) -> Float[Tensor, "N T"]:

@@ -32,6 +32,7 @@ def failed(scores, coverage=SEEN):
         ({"start": scored(3), "root": scored(2)}, []),
         ({"start": scored(3), "root": scored(3.7)}, []),
         ({"start": scored(3), "root": scored(3.8)}, ["worse_than_start"]),
+        ({"start": scored(1e-6), "root": scored(0.1)}, []),
         ({"start": scored(3), "root": scored(9), "smooth": scored(2)}, []),
         ({"start": scored(3), "root": scored(2, 3.5)}, ["reprojection_percent"]),
         ({"start": scored(3), "root": scored(float("inf"), float("nan"))},

@@ -34,6 +34,16 @@ def test_keypoints_not_well_seen_do_not_count():
     assert facts["median_px"] != facts["median_px"]
 
 
+def test_frames_without_the_person_do_not_count():
+    state = make_state(1)
+    observations = make_observations(state)
+    state.valid[0, 5:] = False
+    state.pelvis[0, 5:] += 3.0
+    facts = score(state, observations, BODY)
+    assert facts["keypoints"] == 5 * 23
+    assert facts["p90_px"] < 1e-9
+
+
 def test_behind_the_camera_is_as_bad_as_can_be():
     state = make_state(1)
     observations = make_observations(state)

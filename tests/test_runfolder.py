@@ -1,7 +1,9 @@
+import contextlib
 import json
-import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,37 +132,41 @@ def test_numbered_files_of_another_schedule_go(tmp_path, source):
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["1_a.npz"]
 
 
-def hold(folder, ready, done):
-    with RunFolder(folder):
-        ready.set()
-        done.wait(20)
+HOLD = """
+import sys
+from pathlib import Path
+from slamhmr.runfolder import RunFolder
+with RunFolder(Path(sys.argv[1])):
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_process_holding(folder):
+    """A process that holds the lock of `folder` until it is killed or the block ends."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "holding\n"
+        yield other
+    finally:
+        other.communicate(timeout=20)
 
 
 def test_a_second_process_is_refused_with_the_pid_of_the_first(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(tmp_path, ready, done))
-    other.start()
-    try:
-        assert ready.wait(30)
+    with another_process_holding(tmp_path) as other:
         words = f"in use by process {other.pid} on {socket.gethostname()}"
         with pytest.raises(InputError, match=words), RunFolder(tmp_path):
             pass
-    finally:
-        done.set()
-        other.join(20)
     with RunFolder(tmp_path):
         pass
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(tmp_path, ready, done))
-    other.start()
-    assert ready.wait(30)
-    other.kill()
-    other.join(20)
+    with another_process_holding(tmp_path) as other:
+        other.kill()
+        other.wait(20)
     assert (tmp_path / LOCK).exists()
     with RunFolder(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()

@@ -1,6 +1,7 @@
 """Reading and writing pixels: frame times, rotation metadata and image folders included."""
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,14 @@ def _probe_images(path: Path, fps: float | None) -> tuple[tuple[int, int], np.nd
 
 
 def image_files(path: Path) -> list[Path]:
-    """Images of a folder, sorted by name."""
-    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    """Images of a folder, sorted by name, numbers in it by their value."""
+    found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(found, key=lambda p: natural(p.name))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sort key under which image 10 follows image 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _file_frames(video: Video) -> Iterator[tuple[int, np.ndarray]]:

@@ -15,6 +15,7 @@ from slamhmr.errors import InputError
 from slamhmr.geometry import rigid
 from slamhmr.slam.sfm import interpolate_poses
 from slamhmr.types import CameraTrack
+from slamhmr.video import natural
 
 REQUIRED = ("world_from_cam", "intrinsics", "image_size", "scale_known", "moving", "source")
 OPTIONAL = ("covariance", "points", "notes")
@@ -193,11 +194,6 @@ def _read_colmap(path: Path, frame_count: int | None) -> CameraTrack:
         source=f"file: {path.name} (COLMAP)",
         notes=notes,
     )
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sort key under which image 10 follows image 9."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _frames_of(names: list[str], frame_count: int | None, path: Path) -> list[int]:

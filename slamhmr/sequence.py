@@ -130,8 +130,8 @@ def require_frames(count: int, where: str) -> None:
 def prepare_observations(observations: Observations, sequence: Sequence) -> Observations:
     """Observations of the kept frames, corrected by `constraints.yaml`, of everybody.
 
-    `fps` of sequence.yaml outweighs the file's. Raises InputError if lengths or image sizes
-    disagree or nobody is left.
+    `fps` of sequence.yaml outweighs the times of the video, and those the file's where it has no
+    `timestamps`. Raises InputError if lengths or image sizes disagree or nobody is left.
     """
     if sequence.video is not None:
         size = sequence.video.image_size
@@ -148,7 +148,9 @@ def prepare_observations(observations: Observations, sequence: Sequence) -> Obse
             timestamps=times - times[0],
         )
     fps = sequence.settings.fps
-    if fps is not None and fps != observations.fps:
+    if fps is None:
+        observations = _timed(observations, sequence.video)
+    elif fps != observations.fps:
         times = torch.arange(observations.keypoints.shape[1], dtype=torch.float64) / fps
         observations = dataclasses.replace(observations, fps=fps, timestamps=times)
     require_frames(observations.keypoints.shape[1], "observations")
@@ -156,6 +158,15 @@ def prepare_observations(observations: Observations, sequence: Sequence) -> Obse
     if len(observations.person_id) == 0:
         raise InputError(f"nobody is seen in '{sequence.folder}'; nothing to optimise")
     return observations
+
+
+def _timed(observations: Observations, video: Video | None) -> Observations:
+    """Observations at the times of the video's frames, unless they have times of their own."""
+    times = observations.timestamps
+    even = torch.arange(len(times), dtype=times.dtype) / observations.fps
+    if video is None or not torch.allclose(times, even, atol=1e-6):
+        return observations
+    return dataclasses.replace(observations, fps=video.fps, timestamps=video.timestamps)
 
 
 def choose_people(observations: Observations, sequence: Sequence) -> Observations:

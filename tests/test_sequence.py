@@ -200,6 +200,18 @@ def test_a_given_rate_outweighs_the_files(tmp_path):
     assert observations.timestamps[1] == 0.02
 
 
+def test_a_file_without_times_takes_those_of_the_video(tmp_path):
+    write_video(tmp_path / "video.mp4")
+    sequence = open_sequence(tmp_path)
+    stamps = torch.tensor([0.0, 0.04, 0.08, 0.5, 0.54, 0.58, 0.9, 0.94], dtype=torch.float64)
+    video = dataclasses.replace(sequence.video, timestamps=stamps, fps=25.0)
+    sequence = dataclasses.replace(sequence, video=video)
+    observations = make_observations(make_state())
+    assert torch.equal(prepare_observations(observations, sequence).timestamps, stamps)
+    own = dataclasses.replace(observations, timestamps=2 * stamps)
+    assert torch.equal(prepare_observations(own, sequence).timestamps, 2 * stamps)
+
+
 def test_heights_of_both_files(tmp_path):
     sequence = opened(
         write_sequence(tmp_path, 3), "height_m: {1: 1.7, 2: 1.6}", "height_m: {2: 1.65}"

@@ -1,0 +1,81 @@
+"""A run stopped in the middle of a stage, by Ctrl-C or killed, and the run that goes on from it.
+
+The real solver, in processes of their own; tests/test_cli.py does the same with stand-ins.
+"""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scenes import COMMAND, run_python, start_python, write_synthetic
+
+from slamhmr.synth.scene import SceneSpec
+
+SPEC = SceneSpec(seed=311, frames=45, motion="walk", camera="follow")
+FINISHED = ("1_observations", "2_cameras", "3_initial", "4_root")
+# Stops inside the second stage, after its second iteration, and waits there.
+PAUSED = """
+import sys, time
+from slamhmr import steps
+from slamhmr.cli import main
+solve = steps.run_stage
+def run_stage(*given, on_iteration, **named):
+    def pause(number, energy):
+        on_iteration(number, energy)
+        if given[4] == "smooth" and number == 2:
+            print("in the middle", flush=True)
+            time.sleep(60)
+    return solve(*given, on_iteration=pause, **named)
+steps.run_stage = run_stage
+sys.exit(main())
+"""
+
+
+def identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def numbers(path: Path) -> dict[str, np.ndarray]:
+    """What was solved; not when, how long it took and by which commit."""
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files if key not in ("stamp", "provenance")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_synthetic(folder, SPEC)
+    done = run_python(COMMAND, "optimize", "--seq", folder, "threads=1")
+    assert done.returncode == 0, done.stderr
+    return folder / "slamhmr"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_second_run_goes_on_and_ends_the_same(tmp_path, undisturbed, how):
+    write_synthetic(tmp_path, SPEC)
+    process = start_python(PAUSED, "optimize", "--seq", tmp_path, "threads=1")
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=30)
+    assert line == "in the middle\n", errors
+    assert process.returncode == (130 if how == signal.SIGINT else -how)
+    assert "Traceback" not in errors
+    run = tmp_path / "slamhmr"
+    assert sorted(p.stem for p in run.glob("*.npz") if p.name[0] != ".") == sorted(FINISHED)
+    before = {name: identity(run / f"{name}.npz") for name in FINISHED}
+
+    done = run_python(COMMAND, "optimize", "--seq", tmp_path, "threads=1")
+    assert done.returncode == 0, done.stderr
+    assert {name: identity(run / f"{name}.npz") for name in FINISHED} == before
+    assert [f"{name}: up to date" in done.stderr for name in FINISHED] == [True] * 4
+    assert not (run / ".lock").exists()
+    assert not list(run.glob(".partial-*"))
+    for name in ("5_smooth.npz", "6_motion.npz", "result.npz"):
+        again, once = numbers(run / name), numbers(undisturbed / name)
+        assert set(again) == set(once)
+        for key, value in once.items():
+            np.testing.assert_array_equal(again[key], value, err_msg=f"{name}: {key}")

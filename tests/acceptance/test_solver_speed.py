@@ -1,0 +1,34 @@
+"""The solver's time and memory on a long clip, in a process of its own."""
+
+import json
+
+import pytest
+from scenes import run_python, write_synthetic
+
+from slamhmr.synth.scene import SceneSpec
+
+SECONDS, GIGABYTES = 90.0, 2.0
+MEASURED = """
+import json, resource, sys
+from slamhmr.cli import main
+code = main()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+print(json.dumps({"code": code, "peak": peak}))
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_frames(tmp_path):
+    write_synthetic(tmp_path, SceneSpec(seed=340, frames=1000, motion="mixed", camera="follow"))
+    done = run_python(MEASURED, "optimize", "--seq", tmp_path, "threads=1")
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout.splitlines()[-1])
+    assert measured["code"] in (0, 3), done.stderr
+    report = json.loads((tmp_path / "slamhmr" / "report.json").read_text())
+    stages = {stage["name"]: stage["seconds"] for stage in report["stages"]}
+    total = sum(stages.values())
+    line = f"{total:.1f} s in {stages}, start {report['seconds']['3_initial']:.1f} s, "
+    line += f"peak {measured['peak']:.2f} GB"
+    print(line)
+    assert total < SECONDS, line
+    assert measured["peak"] < GIGABYTES, line

@@ -14,6 +14,8 @@ from slamhmr.synth import cameras, motions
 from slamhmr.synth.motions import Motion, SeatBox, Skeleton
 from slamhmr.synth.placing import Placed, place_people
 
+LEAST_SIDE = 32  # px
+LARGEST = {"outliers": 1.0}
 NOISE_MODES = ("white", "detector")
 
 
@@ -56,8 +58,17 @@ class SceneSpec:
             raise ConfigError(
                 f"noise '{self.noise}' is unknown; available: {', '.join(NOISE_MODES)}"
             )
-        if self.slam_scale is not None and self.slam_scale <= 0:
-            raise ConfigError(f"slam_scale {self.slam_scale} is not positive")
+        if min(self.image_size) < LEAST_SIDE or any(side % 2 == 1 for side in self.image_size):
+            raise ConfigError(
+                f"image_size {list(self.image_size)}: width and height must be even (as the video "
+                f"codec needs) and at least {LEAST_SIDE} px"
+            )
+        for name in ("keypoint_noise", "outliers", "slam_rotation_deg", "slam_drift"):
+            if not 0 <= getattr(self, name) <= LARGEST.get(name, np.inf):
+                raise ConfigError(f"{name} {getattr(self, name)} is out of range")
+        for name in ("slam_scale", "camera_distance"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)} is not positive")
 
 
 @dataclass(frozen=True)

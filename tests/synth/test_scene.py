@@ -122,3 +122,19 @@ def test_scale_is_drawn_within_its_range() -> None:
     scales = [make_scene(SceneSpec(seed=s, frames=5, motion="stand"), BODY).scale for s in range(8)]
     assert 0.2 <= min(scales) < max(scales) <= 5
     assert np.std(np.log(scales)) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": (641, 360)}, "must be even"),
+        ({"image_size": (0, 0)}, "at least 32"),
+        ({"outliers": 1.5}, "outliers 1.5 is out of range"),
+        ({"keypoint_noise": -0.1}, "keypoint_noise -0.1 is out of range"),
+        ({"camera_distance": 0.0}, "camera_distance 0.0 is not positive"),
+    ],
+)
+def test_settings_that_no_scene_can_have_are_one_line(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        SceneSpec(**changes).check()
+    assert "\n" not in str(caught.value)

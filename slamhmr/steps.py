@@ -18,6 +18,7 @@ from slamhmr.constraints import Constraints
 from slamhmr.errors import InputError
 from slamhmr.export.result import build_result
 from slamhmr.geometry import default_intrinsics
+from slamhmr.init.stature import fit_heights
 from slamhmr.registry import DETECTORS, INITIALISERS, SLAM, backend
 from slamhmr.runfolder import RunFolder
 from slamhmr.sequence import (
@@ -154,7 +155,10 @@ def initialise(
     body: BodyModel,
     config: Config,
 ) -> Initial:
-    """Step 3: everybody's pose in the camera, from initial.npz or from the keypoints."""
+    """Step 3: everybody's pose in the camera, from initial.npz or from the keypoints.
+
+    What is returned has the known heights, which are not in the file.
+    """
     name = _choose(config.init, sequence.initial, "geometric")
 
     def compute() -> Initial:
@@ -181,7 +185,7 @@ def initialise(
         inputs=[*made_of, *_body_file(config), *([given] if given is not None else [])],
         code=(INITIALISERS[name],),
     )
-    return value
+    return fit_heights(value, body, known_heights(sequence, observations))
 
 
 @dataclass(frozen=True)
@@ -228,7 +232,12 @@ def solve_stage(
         compute,
         settings=[settings, heights, cuts, contacts, start.config.body, start.config.seed],
         inputs=[*(run.path(f"{made}.npz") for made in made_of), *_body_file(start.config)],
-        code=("slamhmr.stages", "slamhmr.init.align", "slamhmr.constraints"),
+        code=(
+            "slamhmr.stages",
+            "slamhmr.init.align",
+            "slamhmr.init.stature",
+            "slamhmr.constraints",
+        ),
         note=lambda: report_to_json(reports[0]),
     )
     return solved, report_from_json(note)

@@ -48,7 +48,12 @@ KNOWN = {
         strict=True,
         reason="wave: the pose prior prefers the raised arms mirrored in depth, 62 mm; started "
         "from the truth it ends at 30 mm, but with more energy (2293 against 2194)",
-    )
+    ),
+    9: pytest.mark.xfail(
+        strict=True,
+        reason="gate: the start follows the noise, so the result reprojects 28.9 % worse than it "
+        "(limit 25), though every stage comes nearer to the truth",
+    ),
 }
 
 
@@ -58,6 +63,7 @@ class Scored:
     wa_mm: dict[str, float]  # WA-MPJPE100 after every step
     pa_mm: float
     scale_error: float | None
+    below_gates: list[str]
 
     @property
     def name(self) -> str:
@@ -84,7 +90,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Scored]:
 
 def solve(folder: Path, spec: SceneSpec) -> Scored:
     scene = write_synthetic(folder, spec)
-    run = optimize(folder, load_config((), ["threads=1"])).folder
+    outcome = optimize(folder, load_config((), ["threads=1"]))
+    run = outcome.folder
     scores = evaluate(run / "result.npz", folder / "truth.npz", BODY)
     assert scores["missed"] == scores["extra"] == []
     assert scores["overall"]["coverage"] == 1.0
@@ -93,6 +100,7 @@ def solve(folder: Path, spec: SceneSpec) -> Scored:
         {stage: wa_mpjpe100_mm(state_after(stage, run), scene) for stage in STAGES},
         scores["overall"]["pa_mpjpe_mm"],
         scores["scale_error"] if spec.camera in MOVING else None,
+        outcome.failed,
     )
 
 
@@ -165,13 +173,15 @@ def test_ten_scenes(scored: Callable[[int], Scored]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [pytest.param(i, marks=KNOWN.get(i, ())) for i in range(10)])
-def test_every_pose(scored: Callable[[int], Scored], index: int) -> None:
+def test_every_scene(scored: Callable[[int], Scored], index: int) -> None:
     found = scored(index)
     assert found.pa_mm < PA_LIMIT, found.row()
+    assert found.below_gates == []
 
 
 def test_the_check_can_fail() -> None:
-    good = Scored(SCENES[0], dict(zip(STAGES, (90.0, 80.0, 60.0, 55.0), strict=True)), 30.0, 0.02)
+    path = dict(zip(STAGES, (90.0, 80.0, 60.0, 55.0), strict=True))
+    good = Scored(SCENES[0], path, 30.0, 0.02, [])
     assert broken([good]) == []
     bad = dataclasses.replace(
         good, wa_mm={**good.wa_mm, "5_smooth": 85.0}, pa_mm=51.0, scale_error=0.2

@@ -109,12 +109,23 @@ def initial_world_rotations(
     return torch.cat([root[:, None], joints], dim=1)
 
 
+def _extent(observations: Observations) -> Float[Tensor, "N T"]:
+    """Longer side of the box around the seen keypoints, px; NaN where fewer than two are seen."""
+    seen = (observations.confidence > 0)[..., None]
+    high = torch.where(seen, observations.keypoints, -torch.inf).amax(dim=-2)
+    low = torch.where(seen, observations.keypoints, torch.inf).amin(dim=-2)
+    side = (high - low).amax(dim=-1)
+    return torch.where(side > 0, side, torch.nan)
+
+
 def apparent_size(observations: Observations) -> Float[Tensor, "N T"]:
     """Apparent size of each person, px: the longer side of its box, gaps filled.
 
-    Keypoint errors grow with it; a median over a second keeps wrong boxes out.
+    Where there is no box, the extent of the seen keypoints. Keypoint errors grow with it; a median
+    over a second keeps wrong boxes out.
     """
     side = (observations.boxes[..., 2:] - observations.boxes[..., :2]).amax(dim=-1)
+    side = torch.where(torch.isfinite(side), side, _extent(observations))
     half = max(1, round(observations.fps / 2))
     padded = torch.nn.functional.pad(side, (half, half), value=torch.nan)
     median = torch.nanmedian(padded.unfold(1, 2 * half + 1, 1), dim=-1).values

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel
-from slamhmr.errors import ConfigError
-from slamhmr.evidence import gather_evidence, scene_of, state_of
+from slamhmr.errors import BackendError, ConfigError
+from slamhmr.evidence import gather_evidence, scene_of, spans, state_of
 from slamhmr.scene import (
     BorderLayout,
     Evidence,
@@ -117,10 +118,34 @@ def check_stage(name: str, stage: StageSpec) -> None:
             )
     if "root" not in stage.free:
         raise ConfigError(f"stage '{name}': 'root' must be among the free unknowns")
+    if stage.iterations < 1:
+        raise ConfigError(f"stage '{name}': iterations is {stage.iterations}, must be 1 or more")
     for term_name, values in stage.terms.items():
-        term_settings(name, term_name, values, 0)
+        for index in range(rounds(stage)):
+            term_settings(name, term_name, values, index)
         if TERMS[term_name].needs_pose and "pose" not in stage.free:
             raise ConfigError(f"stage '{name}': term '{term_name}' needs 'pose' among the free")
+    if all(TERMS[term_name].person is None for term_name in stage.terms):
+        raise ConfigError(f"stage '{name}': no term looks at people, nothing can be solved")
+
+
+def _require_finite_start(
+    problem: SceneProblem, scene: Scene, state: SceneState, name: str
+) -> None:
+    """Raise BackendError naming person and frame where the energy is not finite at the start."""
+    chains = problem.linearise(scene, derivatives=False).chains
+    for person, chain, (first, _) in zip(
+        state.person_id.tolist(), chains, spans(state), strict=True
+    ):
+        for residual in chain.residuals:
+            wrong = ~torch.isfinite(residual.value).all(dim=-1) & (residual.weight > 0)
+            if bool(wrong.any()):
+                frame = first + int(wrong.any(dim=1).nonzero()[0, 0])
+                raise BackendError(
+                    f"stage '{name}': person {person} cannot be placed in frame {frame}: term "
+                    f"'{residual.name}' is not finite there (the start puts a seen point behind "
+                    "the camera); exclude the frame or the person in constraints.yaml"
+                )
 
 
 def rounds(stage: StageSpec) -> int:
@@ -170,6 +195,8 @@ def run_stage(
             term: term_settings(name, term, values, index) for term, values in stage.terms.items()
         }
         problem = SceneProblem(points, evidence, layout, settings, start)
+        if index == 0:
+            _require_finite_start(problem, scene, state, name)
         scene, summary = minimise(
             problem, scene, Schedule(stage.iterations), on_iteration=on_iteration
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slamhmr.errors import ConfigError
 from slamhmr.synth.footsteps import axis_rotation
 from slamhmr.synth.motions import Motion, SeatBox
 
@@ -50,13 +51,13 @@ def _draw_clear(
 ) -> Motion:
     """First drawn motion in which the person does not walk through the own seat.
 
-    Raises ValueError when none of `TRIES` motions is free of it.
+    Raises ConfigError when none of `TRIES` motions is free of it.
     """
     for _ in range(TRIES):
         motion = draw(k, rng)
         if not _hits_own_seat(motion):
             return motion
-    raise ValueError(f"every one of {TRIES} motions runs into its own seat")
+    raise ConfigError(f"every one of {TRIES} motions runs into its own seat")
 
 
 def _hits_own_seat(motion: Motion) -> bool:

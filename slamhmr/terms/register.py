@@ -1,5 +1,6 @@
 """The table of terms: each is a small pure function with its own settings dataclass."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -57,10 +58,19 @@ def term(
     return register
 
 
+def _what_is_wrong(key: str, value: object) -> str | None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return "must be a number"
+    if key == "weight":
+        return "must not be negative" if value < 0 else None
+    return "must be above 0" if value <= 0 else None
+
+
 def term_settings(stage: str, name: str, values: dict[str, Any], round_index: int) -> Any:
     """The settings of a term for one round; a list gives one value per round, the last is kept.
 
-    Raises ConfigError for unknown terms and settings and for values that are not numbers.
+    Raises ConfigError for unknown terms and settings, and for values that are no numbers or out of
+    range: weights may be 0, everything else is a scale and must be above 0.
     """
     if name not in TERMS:
         raise ConfigError(
@@ -75,10 +85,11 @@ def term_settings(stage: str, name: str, values: dict[str, Any], round_index: in
                 f"available: {', '.join(sorted(known))}"
             )
         if isinstance(value, list | tuple):
+            if len(value) == 0:
+                raise ConfigError(f"stage '{stage}', term '{name}': {key} is an empty list")
             value = value[min(round_index, len(value) - 1)]
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ConfigError(
-                f"stage '{stage}', term '{name}': {key} is {value!r}, must be a number"
-            )
+        wrong = _what_is_wrong(key, value)
+        if wrong is not None:
+            raise ConfigError(f"stage '{stage}', term '{name}': {key} is {value!r}, {wrong}")
         chosen[key] = float(value)
     return TERMS[name].settings(**chosen)

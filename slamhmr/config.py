@@ -65,7 +65,7 @@ class Config:
     allow_degraded: bool = False  # go on with less (fixed camera, ...) where a backend would refuse
     seed: int = 0
     device: str = "cpu"
-    threads: int = 2  # of torch, if there are as many processors; BLAS always runs on one
+    threads: int = 1  # of torch; a second gains little, and costs 6x in CPU on a busy machine
     schedule: list[str] = field(default_factory=list)
     stages: dict[str, StageConfig] = field(default_factory=dict)
     overlay: OverlayConfig = field(default_factory=OverlayConfig)

@@ -68,8 +68,8 @@ def optimize(
         cameras = steps.track_camera(run, sequence, everybody, config, progress)
         initial = steps.initialise(run, sequence, observations, cameras, body, config)
 
-        state = align(initial, observations, cameras, body)
-        state = correct_contacts(state, sequence.constraints)
+        aligned = align(initial, observations, cameras, body)
+        state = correct_contacts(aligned, sequence.constraints)
         start = steps.Start(sequence, observations, initial, body, config)
         scores = {"start": score(state, observations, body)}
         reports: list[StageReport] = []
@@ -88,7 +88,7 @@ def optimize(
             config=config,
             sequence=sequence,
             observations=observations,
-            cameras=cameras,
+            aligned=aligned,
             result=result,
             scores=scores,
             stages=reports,

@@ -9,7 +9,7 @@ from slamhmr import __version__
 from slamhmr.artifacts import content_hash, report_to_json, settings_hash
 from slamhmr.config import Config, GatesConfig
 from slamhmr.sequence import Sequence
-from slamhmr.types import CameraTrack, Observations, Result, StageReport
+from slamhmr.types import FREE_SCALE_SIGMA, Observations, Result, SceneState, StageReport
 
 Facts = dict[str, Any]
 # Mean error, % of the box height, below any detector's noise: a start that is nearer took it over.
@@ -32,14 +32,14 @@ def assemble_report(
     config: Config,
     sequence: Sequence,
     observations: Observations,
-    cameras: CameraTrack,
+    aligned: SceneState,
     result: Result,
     scores: dict[str, Facts],
     stages: list[StageReport],
     seconds: dict[str, float],
 ) -> Facts:
     """All facts of a run for report.json; `scores` begin with 'start', then come the stages."""
-    coverage = coverage_of(result)
+    coverage, cameras = coverage_of(result), aligned.cameras
     gates = judge(scores, coverage, config.gates)
     frames = observations.keypoints.shape[1]
     return {
@@ -59,7 +59,7 @@ def assemble_report(
         "scores": scores,
         "stages": [report_to_json(stage) for stage in stages],
         "seconds": {**seconds, "total": sum(seconds.values())},
-        "notes": notes_on(cameras, scores, config.gates),
+        "notes": [*notes_on_scene(aligned, sequence), *notes_on_scores(scores, config.gates)],
         "gates": [vars(gate) for gate in gates],
         "passed": all(gate.passed for gate in gates),
         "provenance": result.provenance,
@@ -103,14 +103,32 @@ def judge(scores: dict[str, Facts], coverage: dict[str, Facts], limits: GatesCon
     return gates
 
 
-def notes_on(cameras: CameraTrack, scores: dict[str, Facts], limits: GatesConfig) -> list[str]:
+def notes_on_scene(aligned: SceneState, sequence: Sequence) -> list[str]:
     """What was guessed, degraded or cannot be observed, one sentence each."""
+    cameras, sigma = aligned.cameras, float(aligned.scale_prior[1])
     notes = list(cameras.notes)
     if not cameras.moving:
         notes.append(
             "the camera does not travel: the scale comes from the size of the people alone"
         )
-    names = list(scores)
+    elif not cameras.scale_known and cameras.points is not None and sigma < FREE_SCALE_SIGMA:
+        notes.append(
+            "the scale comes from the size of the people against the floor's points, "
+            f"{100 * sigma:.0f} % uncertain before the solve, and from standing feet"
+        )
+    elif not cameras.scale_known:
+        notes.append("the scale comes from standing feet alone: no floor was seen under people")
+    if len(sequence.settings.cuts) > 0:
+        notes.append(
+            "cuts: no term of the solve reaches across them, but tracking, start, floor and camera "
+            "are those of the clip as a whole"
+        )
+    return notes
+
+
+def notes_on_scores(scores: dict[str, Facts], limits: GatesConfig) -> list[str]:
+    """Stages that reproject worse than the start, and whether there was anything to compare."""
+    notes, names = [], list(scores)
     for name in names[1:]:
         worse = _worse_percent(scores[names[0]], scores[name])
         if worse > limits.worse_than_start_percent:

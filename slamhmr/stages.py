@@ -156,7 +156,7 @@ def rounds(stage: StageSpec) -> int:
         for value in values.values()
         if isinstance(value, list | tuple)
     ]
-    return max(lengths, default=1)
+    return max([*lengths, 1])
 
 
 def run_stage(

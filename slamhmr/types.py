@@ -11,6 +11,8 @@ from pathlib import Path
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+FREE_SCALE_SIGMA = 0.5  # of the log scale, where the alignment saw no floor: feet and speeds only
+
 
 @dataclass(frozen=True)
 class Video:

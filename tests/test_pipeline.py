@@ -149,7 +149,8 @@ def test_a_trajectory_without_intrinsics_tells_that_they_are_guessed(tmp_path, f
         "focal length guessed" in note for note in optimize(folder, load_config()).report["notes"]
     )
     (folder / "cameras.txt").rename(folder / "cameras.npz")
-    assert optimize(folder, load_config()).report["notes"] == []
+    notes = optimize(folder, load_config()).report["notes"]
+    assert not any("focal length guessed" in note for note in notes)
 
 
 def test_people_who_are_not_asked_for_still_hide_background(tmp_path, fakes, monkeypatch):

@@ -61,12 +61,18 @@ def facts(tmp_path, *, notes=(), moving=True, scores=None):
         config=config,
         sequence=sequence,
         observations=observations,
-        cameras=cameras,
+        aligned=dataclasses.replace(state, cameras=cameras),
         result=build_result(state, BODY, observations, body_model="default", provenance=made_by),
         scores=scores or {"start": scored(3), "root": scored(2)},
         stages=[StageReport("root", 3, 0, "converged <soon>", {"a": 2.0}, {"a": 1.0}, 0.5)],
         seconds={"4_root": 0.5},
     )
+
+
+def test_the_source_of_the_scale_is_told(tmp_path):
+    assert any("from standing feet alone" in note for note in facts(tmp_path)["notes"])
+    still = facts(tmp_path, moving=False)["notes"]
+    assert any("from the size of the people alone" in note for note in still)
 
 
 def test_coverage_counts_gaps(tmp_path):

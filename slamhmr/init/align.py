@@ -15,13 +15,12 @@ from slamhmr.geometry import rigid, rotation_between
 from slamhmr.init.gravity import robust_up
 from slamhmr.init.scene_points import floor_scale
 from slamhmr.skeleton import CONTACT_POINTS
-from slamhmr.types import CameraTrack, Initial, Observations, SceneState
+from slamhmr.types import FREE_SCALE_SIGMA, CameraTrack, Initial, Observations, SceneState
 
 ACROSS_SIGMA = 0.2  # m/s, velocity of a standing foot across the line of sight
 ALONG_SIGMA = 2.0  # m/s, along it, where one camera hardly sees; 0.6 left the scale 8 % off, not 5
 PERSON_SPEED = 2.0  # m/s, scale of how fast people move, a weak regulariser of the scale
 PERSON_WEIGHT = 0.03
-FREE_SCALE_SIGMA = 0.5  # of the log scale where only feet and speeds speak
 AGREEMENT = 1.35  # factor within which feet may refine the scale that the floor's points give
 SCALE_SPEEDS = (0.01, 20.0)  # m/s, median speed of the camera at the ends of the searched scales
 UP_DOUBT = 0.1  # rad, gravity from people who stand

@@ -49,8 +49,9 @@ class GatesConfig:
 
     reprojection_percent: float = 3.0  # median error of well-seen keypoints, % of box height
     coverage: float = 0.3  # least share of a person's frames in which it is seen
-    # A start that follows the noise reprojects better than the truth (by 12 % on synthetic scenes).
-    worse_than_start_percent: float = 25.0
+    # The start follows keypoint noise (1-4 % better than the truth on synthetic scenes) and, frame by
+    # frame, the camera's jitter: 0.1 deg of it is 0.8 % of a small person. Free cameras will absorb it.
+    worse_than_start_percent: float = 40.0
 
 
 @dataclass(frozen=True)

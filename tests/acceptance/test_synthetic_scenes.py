@@ -49,11 +49,6 @@ KNOWN = {
         reason="wave: the pose prior prefers the raised arms mirrored in depth, 62 mm; started "
         "from the truth it ends at 30 mm, but with more energy (2293 against 2194)",
     ),
-    9: pytest.mark.xfail(
-        strict=True,
-        reason="gate: the start follows the noise, so the result reprojects 28.9 % worse than it "
-        "(limit 25), though every stage comes nearer to the truth",
-    ),
 }
 
 

@@ -78,6 +78,8 @@ def open_sequence(folder: Path) -> Sequence:
     its YAML files hold impossible values; ConfigError if they hold unknown keys.
     """
     if not folder.is_dir():
+        if folder.is_file():
+            raise InputError(f"'{folder}' is a file; put it into a directory of its own")
         raise InputError(f"sequence directory '{folder}' does not exist")
     settings_path = folder / SETTINGS
     content = read_yaml(settings_path) if settings_path.exists() else {}

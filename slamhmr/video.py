@@ -39,8 +39,14 @@ def open_video(
         raise InputError(f"frames [{first}, {last}] of '{path.name}' are not a range")
     if first >= len(times):
         raise InputError(f"frames [{first}, {last}] lie beyond the {len(times)} of '{path.name}'")
+    if frames is not None and last >= len(times):
+        logging.getLogger(__name__).warning(
+            "frames [%d, %d] go beyond the %d of '%s': it ends with its last one",
+            first, last, len(times), path.name,
+        )  # fmt: skip
     times = times[first : last + 1]
     rate = 1.0 / float(np.median(np.diff(times))) if len(times) > 1 else (fps or 30.0)
+    rate = round(rate, 6)  # sums of time stamps leave 60.000000000000014
     return Video(path, size, rate, torch.from_numpy(times - times[0]), first, rotation)
 
 

@@ -230,3 +230,10 @@ def test_a_height_of_nobody(tmp_path):
 def test_settings_are_immutable(tmp_path):
     with pytest.raises(dataclasses.FrozenInstanceError):
         open_sequence(write_sequence(tmp_path)).settings.fps = 3
+
+
+def test_a_file_in_place_of_the_directory_is_said(tmp_path):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"")
+    with pytest.raises(InputError, match="is a file; put it into a directory"):
+        open_sequence(clip)

@@ -49,6 +49,16 @@ def test_kept_frames_start_at_0_and_are_the_right_ones(tmp_path):
         open_video(path, frames=(6, 9))
 
 
+def test_a_range_beyond_the_end_is_said_and_cut(tmp_path, caplog):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(5):
+        image = np.full((16, 24, 3), 40 * number, np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    assert open_video(folder, frames=(3, 50)).frame_count == 2
+    assert "go beyond the 5" in caplog.text
+
+
 def test_a_stated_rate_outweighs_the_files(tmp_path):
     path = write_variable(tmp_path / "clip.mp4", [0, 33, 67, 200])
     video = open_video(path, fps=10)

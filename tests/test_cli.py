@@ -176,6 +176,8 @@ def test_a_killed_run_is_resumed(tmp_path, fakes, how):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
+        # a shell that runs the tests in the background has them ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"waiting\n"

@@ -65,5 +65,5 @@ def test_cut_is_an_error(rendered):
     one, two = np.arange(50), np.arange(50, 100)
     at = np.random.default_rng(0).uniform(0, 300, (50, 2))
     tracks = Tracks((one, one, two, two), (at, at, at, at), (320, 240))
-    with pytest.raises(BackendError, match="cuts"):
+    with pytest.raises(BackendError, match="at a cut"):
         rotation.turn(clip.video, clip.observations, tracks, clip.intrinsics, ())

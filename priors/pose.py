@@ -65,10 +65,6 @@ class PosePrior:
         """Log density of the mixture, nats."""
         return torch.logsumexp(self.joint_log_prob(x), dim=-1)
 
-    def responsibilities(self, x: Float[Tensor, "*batch 63"]) -> Float[Tensor, "*batch K"]:
-        """Posterior probability of each component."""
-        return torch.softmax(self.joint_log_prob(x), dim=-1)
-
     def best_component(self, x: Float[Tensor, "*batch 63"]) -> Int[Tensor, "*batch"]:
         """Component with the largest weighted density at x."""
         return (0.5 * self._squared_distances(x) + self.costs).argmin(dim=-1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from slamhmr.errors import ConfigError
-from slamhmr.scene import PersonFeatures, Scene
+from slamhmr.scene import BorderLayout, PersonFeatures, PointSet, Scene
 from slamhmr.solve.problem import BorderResidual, Residual
 
 
@@ -16,10 +16,10 @@ class BorderContext:
 
     scene: Scene
     start: Scene
-    layout: Any  # scene.BorderLayout
+    layout: BorderLayout
     frames: tuple[int, ...]  # length of every person's span
     heights: tuple[float | None, ...]  # known statures, m
-    points: Any  # scene.PointSet
+    points: PointSet
 
 
 PersonTerm = Callable[[PersonFeatures, Any, bool], Residual]

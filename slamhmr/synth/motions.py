@@ -16,13 +16,14 @@ from slamhmr.synth.footsteps import (
     heading_frame,
     place_stances,
 )
+from slamhmr.synth.homing import turn_home
 from slamhmr.synth.legs import REACH, Leg, solve_leg
 
 Array = NDArray[np.float64]
 GRID_RATE = (
     120.0  # Hz, at least; motions are made on a fine grid and then thinned to the frame rate
 )
-KINDS = ("mixed", "walk", "turn", "run", "sit", "jump", "wave", "stand")
+KINDS = ("mixed", "walk", "turn", "run", "sit", "jump", "wave", "stand", "stroll")
 STANDING = 0.993  # of the straight leg
 SEAT_DEPTH = 0.44  # m, of a chair; less for people whose thigh is shorter than that
 
@@ -95,7 +96,8 @@ def make_motion(
 ) -> Motion:
     """Random motion of one `kind` (see `KINDS`) with `frames` frames at `fps`.
 
-    Raises ValueError for an unknown kind.
+    A "stroll" is a mixture without running and seats that stays within a few metres of one place,
+    however long it lasts. Raises ValueError for an unknown kind.
     """
     if kind not in KINDS:
         raise ValueError(f"motion '{kind}' is unknown; available: {', '.join(KINDS)}")
@@ -107,6 +109,8 @@ def make_motion(
     sitting = foot.height + 0.97 * float(np.linalg.norm(leg.shank)) - leg.hip[1] + 0.02
     line = Timeline(times, style, float(np.linalg.norm(leg.thigh)), standing - sitting)
     begin = write_script(line, kind, frames / fps, rng)
+    if kind == "stroll":
+        line.rate = line.rate + turn_home(times, line.speed, line.rate)
     _idle(line, rng)
     keep = slice(None, int((begin + frames / fps + 1) * fps * stride))
     motion = _play(line, skeleton, standing, keep)
@@ -124,18 +128,20 @@ def write_script(line: Timeline, kind: str, seconds: float, rng: np.random.Gener
     cycle = {
         "walk": ["walk"], "run": ["run"], "stand": ["stand"], "turn": ["turn", "walk"],
         "sit": ["sit", "stand", "walk", "turn_round"], "jump": ["jump", "stand"],
-        "wave": ["wave", "stand"], "mixed": [],
+        "wave": ["wave", "stand"], "mixed": [], "stroll": [],
     }[kind]  # fmt: skip
     queue: list[str] = []
     while line.clock < begin + seconds + 0.5:
         if len(queue) == 0:
-            queue = list(cycle) if kind != "mixed" else _mixture(rng)
+            queue = list(cycle) if len(cycle) > 0 else _mixture(kind, rng)
         _act(line, queue.pop(0), begin + seconds + 2.0 - line.clock, rng)
     return begin
 
 
-def _mixture(rng: np.random.Generator) -> list[str]:
+def _mixture(kind: str, rng: np.random.Generator) -> list[str]:
     pauses = [["wave"], ["turn"], ["jump"], ["turn_round", "sit"], ["stand"], ["run"], ["turn"]]
+    if kind == "stroll":
+        pauses = [["wave"], ["turn"], ["jump"], ["stand"], ["turn"]]
     return ["walk", *pauses[rng.integers(len(pauses))]]
 
 

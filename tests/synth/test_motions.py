@@ -134,6 +134,17 @@ def test_speed_does_not_depend_on_the_frame_rate() -> None:
     assert 0.9 < speed.median() < 1.7
 
 
+def test_a_stroll_stays_near_one_place_however_long() -> None:
+    made = scene("stroll", 9, frames=3000)
+    place = made.pelvis[0, :, :2]
+    walked = torch.diff(place, dim=0).norm(dim=-1).sum()
+    assert walked > 30, "a hundred seconds of it, half of them walking"
+    assert (place - place.median(dim=0).values).norm(dim=-1).max() < 4
+    heading = np.unwrap(torch.atan2(made.root[0, :, 1, 2], made.root[0, :, 0, 2]).numpy())
+    rate = np.abs(np.diff(heading)) * 30
+    assert np.quantile(rate, 0.99) < 3, "rad/s: people turn, they do not spin"
+
+
 def test_unknown_kind_lists_what_exists() -> None:
     skeleton = skeleton_of(BODY, torch.zeros(10).double())
     with pytest.raises(ValueError, match="available: mixed, walk"):

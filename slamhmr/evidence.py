@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slamhmr.cameras import drift_basis
 from slamhmr.geometry import fill_gaps
 from slamhmr.scene import Evidence, Person, PointSet, Scene
 from slamhmr.types import Initial, Observations, SceneState
@@ -28,7 +29,10 @@ def scene_of(state: SceneState) -> Scene:
         vectors = torch.cat([state.root_orient[index, :, None], state.body_pose[index]], dim=1)
         rotations = roma.rotvec_to_rotmat(vectors[start:stop])
         people.append(Person(rotations, state.pelvis[index, start:stop], state.betas[index]))
-    return Scene(tuple(people), state.log_scale, state.ground, state.scale_prior)
+    return Scene(
+        tuple(people), state.log_scale, state.ground, state.up, state.log_focal, state.drift,
+        state.jitter, None, state.scale_prior,
+    )  # fmt: skip
 
 
 def state_of(scene: Scene, before: SceneState) -> SceneState:
@@ -49,6 +53,10 @@ def state_of(scene: Scene, before: SceneState) -> SceneState:
         betas=torch.stack([person.betas for person in scene.people]),
         log_scale=scene.log_scale,
         ground=scene.ground,
+        up=scene.up,
+        log_focal=scene.log_focal,
+        drift=scene.drift,
+        jitter=scene.jitter,
     )
 
 
@@ -68,6 +76,7 @@ def gather_evidence(
     for cut in cuts:
         linked[cut - 1] = False
     sizes = apparent_size(observations)
+    basis = drift_basis(len(linked))
     gathered = []
     for index, (start, stop) in enumerate(spans(state)):
         span = slice(start, stop)
@@ -82,12 +91,14 @@ def gather_evidence(
         height = float(height_m[index])
         gathered.append(
             Evidence(
+                first=start,
                 keypoints=observations.keypoints[index, span],
                 confidence=observations.confidence[index, span],
                 keypoint_points=keypoint_points,
                 size_px=sizes[index, span],
-                cam_from_world=cameras.world_from_cam[span, :3, :3].transpose(1, 2),
+                world_from_cam=cameras.world_from_cam[span, :3, :3],
                 centres=cameras.world_from_cam[span, :3, 3],
+                drift_basis=basis[span],
                 intrinsics=cameras.intrinsics[span],
                 contacts=state.contacts[index, span],
                 times=observations.timestamps[span],

@@ -6,17 +6,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel, forward_points
-from slamhmr.geometry import apply, invert, project, rigid
+from slamhmr.cameras import corrected_intrinsics, metric_cameras
+from slamhmr.geometry import apply, invert, project
 from slamhmr.types import Observations, SceneState
 
 WELL_SEEN = 0.5  # confidence from which a keypoint counts in the errors that are reported
 OUTLIER_PERCENT = 10.0  # of the box height; a keypoint further off is wrong, however far
-
-
-def metric_cameras(state: SceneState) -> Float[Tensor, "T 4 4"]:
-    """world_from_cam in metres: the centres of the track times the scale."""
-    track = state.cameras.world_from_cam
-    return rigid(track[:, :3, :3], track[:, :3, 3] * state.log_scale.exp())
 
 
 def project_keypoints(
@@ -33,7 +28,7 @@ def project_keypoints(
     columns = [body.point_names.index(name) for name in names]
     cam_from_world = invert(metric_cameras(state)).expand(len(points), -1, -1, -1)
     points_cam = apply(cam_from_world, points[:, :, columns])
-    image = project(points_cam, state.cameras.intrinsics.expand(len(points), -1, -1))
+    image = project(points_cam, corrected_intrinsics(state).expand(len(points), -1, -1))
     return torch.where(points_cam[..., 2:] > 0, image, torch.nan)
 
 

@@ -1,10 +1,11 @@
-"""Features of a scene state and their derivatives: what terms are functions of.
+"""Unknowns of a scene, what is known of it, and how a step moves it.
 
 Per person and frame the unknowns are the pelvis joint (3, metres), and body-frame increments of
-the root rotation (3) and of the 21 joint rotations (63). Shared: log scale, ground (two tilts,
-offset), betas. Scale is camera-anchored: X = Y + s c_t, where Y is the position seen from the
-camera's centre, and the retraction keeps Y when s moves; so image points do not depend on the
-scale at all, and world points have the derivative s c_t with respect to log s.
+the root rotation (3) and of the 21 joint rotations (63). Shared (the border): log scale, ground (two
+tilts, offset), gravity (two tilts), log focal length, drift of the cameras, betas. People are
+anchored to their camera: X = C_t + Q_t Y, where Y is the position seen from the camera, C_t its
+centre and Q_t its drift; the retraction keeps Y when scale and drift move, so image points do not
+depend on them at all, and world points have the derivatives of C_t and Q_t.
 """
 
 from dataclasses import dataclass, replace
@@ -13,10 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from slamhmr.body import BodyModel, forward_points
+from slamhmr.body import BodyModel
+from slamhmr.cameras import MODES, moved_by_drift
 from slamhmr.skeleton import BODY_JOINT_COUNT, CONTACT_POINTS, KEYPOINTS, SMPL_JOINTS
 from slamhmr.solve.manifolds import compose_rotation
-from slamhmr.solve.problem import FeatureGroup, Step
+from slamhmr.solve.problem import Step
 
 ROOT_COLUMNS = 6  # pelvis 3, root rotation 3; the 63 body columns follow
 POSE_COLUMNS = 63
@@ -30,6 +32,9 @@ class Free:
     betas: bool
     scale: bool
     ground: bool
+    gravity: bool = False
+    focal: bool = False
+    drift: int = 0  # of the cameras: 6 where they travel, 3 where they only turn
 
     @property
     def columns(self) -> int:
@@ -41,32 +46,72 @@ class Free:
 class BorderLayout:
     """Places of the shared unknowns, in the whole border and in a chain's own.
 
-    Order: log scale, ground, then betas (of every person in the border, of its own in a chain).
+    Order in the border: log scale, ground, gravity, log focal length, drift (mode by mode), betas
+    of every person. A chain sees its own betas before the drift.
     """
 
     free: Free
     betas_count: int
 
+    def _place(self, index: int) -> slice | None:
+        free = self.free
+        sizes = [free.scale, 3 * free.ground, 2 * free.gravity, free.focal, MODES * free.drift]
+        start = sum(sizes[:index])
+        return slice(start, start + sizes[index]) if sizes[index] > 0 else None
+
     @property
-    def scale(self) -> int | None:
+    def scale(self) -> slice | None:
         """Column of log scale; the same in the border and in every chain."""
-        return 0 if self.free.scale else None
+        return self._place(0)
 
     @property
     def ground(self) -> slice | None:
         """Columns of the ground's two tilts and offset."""
-        start = int(self.free.scale)
-        return slice(start, start + 3) if self.free.ground else None
+        return self._place(1)
+
+    @property
+    def gravity(self) -> slice | None:
+        """Columns of the two tilts of the direction of gravity."""
+        return self._place(2)
+
+    @property
+    def focal(self) -> slice | None:
+        """Column of the log of the focal length's correction."""
+        return self._place(3)
+
+    @property
+    def drift(self) -> slice | None:
+        """Columns of the cameras' drift in the border: per mode rotation (3), offset (3) if any."""
+        return self._place(4)
+
+    @property
+    def chain_drift(self) -> slice | None:
+        """The same in a chain: its last columns."""
+        count = MODES * self.free.drift
+        return slice(self.chain_width - count, self.chain_width) if count > 0 else None
+
+    @property
+    def fixed(self) -> int:
+        """Columns before the drift."""
+        free = self.free
+        return int(free.scale) + 3 * int(free.ground) + 2 * int(free.gravity) + int(free.focal)
 
     @property
     def shared(self) -> int:
-        """Columns before the betas."""
-        return int(self.free.scale) + 3 * int(self.free.ground)
+        """Columns of the border before the betas."""
+        return self.fixed + MODES * self.free.drift
 
     @property
     def betas(self) -> slice | None:
         """Columns of a person's betas in its own chain."""
-        return slice(self.shared, self.shared + self.betas_count) if self.free.betas else None
+        return slice(self.fixed, self.fixed + self.betas_count) if self.free.betas else None
+
+    @property
+    def body(self) -> slice | None:
+        """Columns of a chain that change where a body's points are seen: focal length, betas."""
+        start = self.fixed - int(self.free.focal)
+        stop = self.fixed + self.betas_count * int(self.free.betas)
+        return slice(start, stop) if stop > start else None
 
     @property
     def chain_width(self) -> int:
@@ -86,7 +131,8 @@ class BorderLayout:
         """The chain's border columns among those of the whole border."""
         own = self.betas_of(person)
         betas = range(own.start, own.stop) if self.free.betas else range(0)
-        return torch.tensor([*range(self.shared), *betas], dtype=torch.int64)
+        drift = range(self.fixed, self.shared)
+        return torch.tensor([*range(self.fixed), *betas, *drift], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -105,19 +151,26 @@ class Scene:
     people: tuple[Person, ...]
     log_scale: Float[Tensor, ""]
     ground: Float[Tensor, "4"]
+    up: Float[Tensor, "3"]  # against gravity, unit
+    log_focal: Float[Tensor, ""]  # correction of the focal length
+    drift: Float[Tensor, "M 6"]  # of the cameras, per mode: rotation (rad), offset (m)
+    jitter: Float[Tensor, "F 3"]  # of the cameras of all frames, in their own axes, rad
+    jitter_information: Float[Tensor, "F 3 3"] | None  # of all people and its prior; None: fixed
     scale_prior: Float[Tensor, "2"]  # mean and standard deviation of log scale; a constant
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about one person over its span: constants of a stage."""
+    """What is known about one person over its span, or a part of it: constants of a stage."""
 
+    first: int  # frame of the clip at which the span begins
     keypoints: Float[Tensor, "T K 2"]
     confidence: Float[Tensor, "T K"]
     keypoint_points: Int[Tensor, "K"]  # place of each keypoint among `PointSet.names`
     size_px: Float[Tensor, "T"]  # apparent size of the person
-    cam_from_world: Float[Tensor, "T 3 3"]
+    world_from_cam: Float[Tensor, "T 3 3"]  # of SLAM, without drift
     centres: Float[Tensor, "T 3"]  # camera centres, SLAM units
+    drift_basis: Float[Tensor, "T M"]
     intrinsics: Float[Tensor, "T 4"]
     contacts: Float[Tensor, "T 4"]
     times: Float[Tensor, "T"]  # s
@@ -125,6 +178,26 @@ class Evidence:
     initial_rotations: Float[Tensor, "T 22 3 3"]
     initial_confidence: Float[Tensor, "T 22"]
     height_m: float | None
+
+    def part(self, start: int, stop: int) -> "Evidence":
+        """The same of some frames of the span."""
+        span = slice(start, stop)
+        return replace(
+            self,
+            first=self.first + start,
+            keypoints=self.keypoints[span],
+            confidence=self.confidence[span],
+            size_px=self.size_px[span],
+            world_from_cam=self.world_from_cam[span],
+            centres=self.centres[span],
+            drift_basis=self.drift_basis[span],
+            intrinsics=self.intrinsics[span],
+            contacts=self.contacts[span],
+            times=self.times[span],
+            linked=self.linked[span],
+            initial_rotations=self.initial_rotations[span],
+            initial_confidence=self.initial_confidence[span],
+        )
 
 
 @dataclass(frozen=True)
@@ -134,8 +207,8 @@ class PointSet:
     body: BodyModel
     names: tuple[str, ...]
     places: Int[Tensor, "P"]  # among body.point_names
-    pair_point: Int[Tensor, "n"]  # (point, joint) pairs where the joint's rotation moves the point
-    pair_joint: Int[Tensor, "n"]
+    moves: Bool[Tensor, "22 P"]  # the joint's rotation moves the point
+    above: Bool[Tensor, "22 22"]  # [i, j]: joint i is joint j or an ancestor of it
     contact: Int[Tensor, "4"]
     clearance: Float[Tensor, "P"]  # m above the ground with the sole flat on it; 0 but for the feet
     size_directions: Float[Tensor, "B"]  # d length / d betas of the size measure
@@ -157,14 +230,12 @@ def point_set(body: BodyModel) -> PointSet:
     landmarks = [n for n in body.landmark_names if n in KEYPOINTS]
     names = (*SMPL_JOINTS[:BODY_JOINT_COUNT], *landmarks)
     places = [body.point_names.index(name) for name in names]
-    ancestors: list[set[int]] = []
-    for joint in range(BODY_JOINT_COUNT):
-        parent = body.parents[joint]
-        ancestors.append((ancestors[parent] | {parent}) if joint > 0 else set())
-    pairs = [(p, j) for p in range(BODY_JOINT_COUNT) for j in sorted(ancestors[p])]
-    for index, name in enumerate(landmarks):
-        joint = int(body.landmark_joint[body.landmark_names.index(name)])
-        pairs += [(BODY_JOINT_COUNT + index, j) for j in sorted(ancestors[joint] | {joint})]
+    above = torch.eye(BODY_JOINT_COUNT, dtype=torch.bool)
+    for joint in range(1, BODY_JOINT_COUNT):
+        above[:, joint] |= above[:, body.parents[joint]]
+    carrier = [int(body.landmark_joint[body.landmark_names.index(name)]) for name in landmarks]
+    strictly = above & ~torch.eye(BODY_JOINT_COUNT, dtype=torch.bool)
+    moves = torch.cat([strictly, above[:, carrier]], dim=1)
     template, directions = body.point_template, body.point_shapedirs
 
     def extent(top: str, bottoms: tuple[str, str]) -> tuple[float, Tensor]:
@@ -178,7 +249,7 @@ def point_set(body: BodyModel) -> PointSet:
     height, height_directions = extent(head, ("left_heel", "right_heel"))
     return PointSet(
         body, names, torch.tensor(places),
-        torch.tensor([p for p, _ in pairs]), torch.tensor([j for _, j in pairs]),
+        moves, above,
         torch.tensor([names.index(n) for n in CONTACT_POINTS]), _clearance(body, names),
         size_directions, size, height_directions, height,
     )  # fmt: skip
@@ -192,164 +263,75 @@ def _clearance(body: BodyModel, names: tuple[str, ...]) -> Float[Tensor, "P"]:
     return torch.where(on_foot, heights, torch.zeros_like(heights))
 
 
-@dataclass(frozen=True)
-class PersonFeatures:
-    """One person's points and rotations at a state; the input of every per-person term."""
-
-    points: PointSet
-    evidence: Evidence
-    layout: BorderLayout
-    betas: Float[Tensor, "B"]
-    local: Float[Tensor, "T 22 3 3"]
-    rotations: Float[Tensor, "T 24 3 3"]  # global
-    world: Float[Tensor, "T P 3"]  # points in the world
-    anchored: Float[Tensor, "T P 3"]  # points relative to the camera's centre, world axes
-    metric_centres: Float[Tensor, "T 3"]  # s c_t
-    ground: Float[Tensor, "4"]
-
-    @property
-    def frame_count(self) -> int:
-        """Frames of this person's span."""
-        return len(self.world)
-
-    def explicit_border(self, derivative: Float[Tensor, "S T E R 3"]) -> Float[Tensor, "T E R g"]:
-        """Border derivative of a residual on *world* points: fills the column of log scale.
-
-        d r_t / d log s = sum_i D_i s c_(t+i); the other columns are left at zero for the term to
-        fill.
-        """
-        stencil, frames, elements, rows, _ = derivative.shape
-        border = derivative.new_zeros(frames, elements, rows, self.layout.chain_width)
-        if self.layout.scale is not None:
-            for i in range(stencil):
-                centres = self.metric_centres[i:][:, None, :, None]
-                moved = (derivative[i, : frames - i] @ centres)[..., 0]
-                border[: frames - i, ..., self.layout.scale] += moved
-        return border
-
-    def divide_by_size(
-        self, value: Float[Tensor, "T E R"], border: Float[Tensor, "T E R g"] | None
-    ) -> Float[Tensor, "T E R"]:
-        """Residual divided by the body's relative size; its derivative goes into `border` in place.
-
-        Zero-mean motion terms in metres reward a smaller world (scale 21-46 % short, solver_probe
-        4.2). The caller divides its own derivatives by `points.size(betas)` too.
-        """
-        size = self.points.size(self.betas)
-        scaled = value / size
-        if border is not None and self.layout.betas is not None:
-            relative = self.points.size_directions / (self.points.size_template * size)
-            border[..., self.layout.betas] -= scaled[..., None] * relative
-        return scaled
-
-    def groups(self) -> dict[str, FeatureGroup]:
-        """How points, rotations and the pose as a whole move with the unknowns."""
-        free, count = self.layout.free, len(self.points.names)
-        moving = BODY_JOINT_COUNT if free.pose else 1
-        return {
-            "points": FeatureGroup(count, 3, rows=self.point_rows, border=self._point_border()),
-            "rotations": FeatureGroup(moving, 3, column=3),
-            "pose": FeatureGroup(1, POSE_COLUMNS, column=ROOT_COLUMNS),
-        }
-
-    def point_rows(self, start: int, stop: int) -> Float[Tensor, "t P3 d"]:
-        """Jacobian of the points of some frames.
-
-        A body-frame increment d of joint j moves a descendant point X by (G_j d) x (X - X_j).
-        """
-        pair_point, pair_joint = self.points.pair_point, self.points.pair_joint
-        free = self.layout.free
-        if not free.pose:
-            pair_point, pair_joint = pair_point[pair_joint == 0], pair_joint[pair_joint == 0]
-        moving = BODY_JOINT_COUNT if free.pose else 1
-        world, rotations = self.world[start:stop], self.rotations[start:stop]
-        frames, count = world.shape[:2]
-        arm = world[:, pair_point] - world[:, pair_joint]  # the first 22 points are the joints
-        axes = rotations[:, pair_joint]
-        turned = torch.linalg.cross(axes, arm[..., None].expand_as(axes), dim=-2)
-        blocks = world.new_zeros(frames, count * moving, 3, 3)
-        blocks[:, pair_point * moving + pair_joint] = turned
-        rows = world.new_zeros(frames, count, 3, free.columns)
-        rows[..., 0, 0] = rows[..., 1, 1] = rows[..., 2, 2] = 1.0
-        rows[..., 3:] = (
-            blocks.reshape(frames, count, moving, 3, 3)
-            .transpose(2, 3)
-            .reshape(frames, count, 3, -1)
-        )
-        return rows.reshape(frames, count * 3, -1)
-
-    def _point_border(self) -> Float[Tensor, "T P3 g"] | None:
-        """Derivative of the points with respect to the betas, in the chain's border columns."""
-        columns = self.layout.betas
-        if columns is None:
-            return None
-        body, frames = self.points.body, self.frame_count
-        directions, parents = body.point_shapedirs, body.point_parent.tolist()
-        moved = [self.world.new_zeros(frames, 3, directions.shape[-1])]
-        for index in range(1, len(parents)):
-            offset = directions[index] - directions[parents[index]]
-            moved.append(moved[parents[index]] + self.rotations[:, parents[index]] @ offset)
-        chosen = torch.stack([moved[int(p)] for p in self.points.places], dim=1)
-        border = self.world.new_zeros(frames, chosen.shape[1] * 3, self.layout.chain_width)
-        border[..., columns] = chosen.reshape(frames, -1, chosen.shape[-1])
-        return border
-
-
-def person_features(
-    points: PointSet, evidence: Evidence, layout: BorderLayout, scene: Scene, index: int
-) -> PersonFeatures:
-    """Kinematics of one person at a state."""
-    person = scene.people[index]
-    body_points, rotations = forward_points(
-        points.body,
-        person.betas[None],
-        person.rotations[None, :, 0],
-        person.pelvis[None],
-        person.rotations[None, :, 1:],
-    )
-    world = body_points[0][:, points.places]
-    centres = torch.exp(scene.log_scale) * evidence.centres
-    return PersonFeatures(
-        points, evidence, layout, person.betas, person.rotations, rotations[0], world,
-        world - centres[:, None], centres, scene.ground,
-    )  # fmt: skip
-
-
 def retract(scene: Scene, step: Step, layout: BorderLayout, evidence: list[Evidence]) -> Scene:
     """Move the scene: rotations in their body frames, people riding with their cameras."""
-    increment = step.border.new_zeros(())
-    if layout.scale is not None:
-        increment = step.border[layout.scale]
-    growth = (torch.exp(increment) - 1.0) * torch.exp(scene.log_scale)
+    moved = _move_border(scene, step.border, layout)
     people = []
     for index, (person, move, known) in enumerate(
         zip(scene.people, step.chains, evidence, strict=True)
     ):
-        pelvis = person.pelvis + move[:, :3] + growth * known.centres
+        pelvis, turned = _ride(person, scene, moved, known)
         turn = move[:, 3:].reshape(len(move), -1, 3)
         rotations = person.rotations.clone()
+        rotations[:, 0] = turned
         rotations[:, : turn.shape[1]] = compose_rotation(rotations[:, : turn.shape[1]], turn)
         betas = person.betas
         if layout.free.betas:
             betas = betas + step.border[layout.betas_of(index)]
-        people.append(Person(rotations, pelvis, betas))
-    ground = scene.ground
+        people.append(Person(rotations, pelvis + move[:, :3], betas))
+    return replace(moved, people=tuple(people))
+
+
+def _move_border(scene: Scene, border: Float[Tensor, "G"], layout: BorderLayout) -> Scene:
+    """The scene with its shared unknowns moved, people where they were."""
+    log_scale, ground, up = scene.log_scale, scene.ground, scene.up
+    log_focal, drift = scene.log_focal, scene.drift
+    if layout.scale is not None:
+        log_scale = log_scale + border[layout.scale][0]
     if layout.ground is not None:
-        ground = tilt_ground(ground, step.border[layout.ground])
+        ground = tilt_ground(ground, border[layout.ground])
+    if layout.gravity is not None:
+        up = tilt(up, border[layout.gravity])
+    if layout.focal is not None:
+        log_focal = log_focal + border[layout.focal][0]
+    if layout.drift is not None:
+        added = border[layout.drift].reshape(MODES, -1)
+        drift = drift + torch.nn.functional.pad(added, (0, 6 - added.shape[1]))
     return replace(
-        scene, people=tuple(people), log_scale=scene.log_scale + increment, ground=ground
+        scene, log_scale=log_scale, ground=ground, up=up, log_focal=log_focal, drift=drift
     )
 
 
-def ground_axes(ground: Float[Tensor, "4"]) -> Float[Tensor, "2 3"]:
-    """Two unit vectors that span the ground plane."""
-    normal = ground[:3]
-    spare = torch.eye(3, dtype=ground.dtype, device=ground.device)[int(normal.abs().argmin())]
+def _ride(
+    person: Person, before: Scene, after: Scene, known: Evidence
+) -> tuple[Float[Tensor, "T 3"], Float[Tensor, "T 3 3"]]:
+    """Pelvis and root rotation of a person that stays where it is in the image."""
+    turn, offset = moved_by_drift(known.drift_basis, before.drift)
+    turned, moved_offset = moved_by_drift(known.drift_basis, after.drift)
+    centre = before.log_scale.exp() * known.centres + offset
+    moved_centre = after.log_scale.exp() * known.centres + moved_offset
+    relative = (turn.mT @ (person.pelvis - centre)[..., None])[..., 0]
+    axis = known.world_from_cam[..., 2]  # the camera's depth axis, without drift
+    farther = torch.expm1(after.log_focal - before.log_focal)
+    depth = (relative * axis).sum(dim=-1, keepdim=True)
+    relative = relative + farther * depth * axis
+    pelvis = (turned @ relative[..., None])[..., 0] + moved_centre
+    return pelvis, turned @ turn.mT @ person.rotations[:, 0]
+
+
+def plane_axes(normal: Float[Tensor, "3"]) -> Float[Tensor, "2 3"]:
+    """Two unit vectors that span the plane across a normal."""
+    spare = torch.eye(3, dtype=normal.dtype, device=normal.device)[int(normal.abs().argmin())]
     first = torch.nn.functional.normalize(torch.linalg.cross(normal, spare), dim=0)
     return torch.stack([first, torch.linalg.cross(normal, first)])
 
 
+def tilt(normal: Float[Tensor, "3"], angles: Float[Tensor, "2"]) -> Float[Tensor, "3"]:
+    """A unit vector tilted by two small angles, rad."""
+    tilted = normal + angles @ plane_axes(normal)
+    return tilted / tilted.norm()
+
+
 def tilt_ground(ground: Float[Tensor, "4"], increment: Float[Tensor, "3"]) -> Float[Tensor, "4"]:
     """Plane n.x + d = 0, its normal tilted by two small angles and its offset moved (m)."""
-    normal = ground[:3] + increment[:2] @ ground_axes(ground)
-    return torch.cat([normal / normal.norm(), ground[3:] + increment[2:]])
+    return torch.cat([tilt(ground[:3], increment[:2]), ground[3:] + increment[2:]])

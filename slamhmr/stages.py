@@ -1,9 +1,10 @@
 """One stage: frees some unknowns of a scene state and minimises the terms its YAML names."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -11,25 +12,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel
+from slamhmr.cameras import degrees_of_freedom
 from slamhmr.errors import BackendError, ConfigError
 from slamhmr.evidence import gather_evidence, scene_of, spans, state_of
-from slamhmr.scene import (
-    BorderLayout,
-    Evidence,
-    Free,
-    PointSet,
-    Scene,
-    person_features,
-    point_set,
-    retract,
-)
+from slamhmr.features import person_features
+from slamhmr.jitter import settle
+from slamhmr.scene import BorderLayout, Evidence, Free, PointSet, Scene, point_set, retract
 from slamhmr.solve.levenberg import Schedule, Summary, minimise
-from slamhmr.solve.problem import BorderResidual, Chain, Linearisation, Residual, Step
+from slamhmr.solve.problem import REACH, BorderResidual, ChainShape, Step, Window
+from slamhmr.solve.sweep import Resources, energies_of
 from slamhmr.terms import TERMS, BorderContext, Term, term_settings
-from slamhmr.types import Initial, Observations, SceneState, StageReport
+from slamhmr.types import CameraTrack, Initial, Observations, SceneState, StageReport
 
 log = logging.getLogger(__name__)
-FREE_NAMES = ("root", "pose", "betas", "scale", "ground")
+WINDOW = 1000  # frames that are checked at once
+FREE_NAMES = ("root", "pose", "betas", "scale", "ground", "gravity", "focal", "cameras")
+# Unknowns that nothing but their own term holds, or that other terms need: free name -> terms.
+NEEDED_TERMS = {
+    "gravity": ("gravity",), "focal": ("focal",), "cameras": ("camera", "reprojection")
+}  # fmt: skip
 
 
 @runtime_checkable
@@ -62,30 +63,39 @@ class SceneProblem:
     settings: dict[str, Any]
     start: Scene
 
-    def linearise(self, state: Scene, *, derivatives: bool) -> Linearisation:
-        """All terms of all people at `state`."""
-        chains = []
-        for index, known in enumerate(self.evidence):
-            features = person_features(self.points, known, self.layout, state, index)
-            residuals: list[Residual] = [
-                term.person(features, chosen, derivatives)
-                for term, chosen in self._terms()
-                if term.person is not None
-            ]
-            chains.append(
-                Chain(
-                    features.frame_count,
-                    self.layout.free.columns,
-                    self.layout.columns(index),
-                    features.groups() if derivatives else {},
-                    residuals,
-                )
-            )
-        return Linearisation(
-            chains, self.layout.width(len(self.evidence)), self._border_residuals(state)
-        )
+    @property
+    def chains(self) -> list[ChainShape]:
+        """One chain per person."""
+        return [
+            ChainShape(len(known.times), self.layout.free.columns, self.layout.columns(index))
+            for index, known in enumerate(self.evidence)
+        ]
 
-    def _border_residuals(self, state: Scene) -> list[BorderResidual]:
+    @property
+    def border_count(self) -> int:
+        """Shared unknowns."""
+        return self.layout.width(len(self.evidence))
+
+    def window(
+        self, state: Scene, chain: int, start: int, stop: int, *, derivatives: bool
+    ) -> Window:
+        """All terms of one person that begin in frames [start, stop) of its span."""
+        known = self.evidence[chain]
+        part = known.part(start, min(stop + REACH, len(known.times)))
+        features = person_features(self.points, part, self.layout, state, chain, start)
+        residuals = [
+            term.person(features, chosen, derivatives)
+            for term, chosen in self._terms()
+            if term.person is not None
+        ]
+        local = None
+        if derivatives and state.jitter_information is not None:
+            local = state.jitter_information[part.first : part.first + len(part.times)]
+        return Window(start, stop, features.groups() if derivatives else {}, residuals, local)
+
+    def border(self, state: Scene) -> list[BorderResidual]:
+        """Terms on shared unknowns alone."""
+        last = max(known.first + len(known.times) for known in self.evidence)
         context = BorderContext(
             state,
             self.start,
@@ -93,6 +103,7 @@ class SceneProblem:
             tuple(len(known.times) for known in self.evidence),
             tuple(known.height_m for known in self.evidence),
             self.points,
+            last / max(self.frame_rate, 1e-6),
         )
         return [
             residual
@@ -101,12 +112,26 @@ class SceneProblem:
             for residual in term.border(context, chosen)
         ]
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second, from the first person's times."""
+        times = self.evidence[0].times
+        return (len(times) - 1) / float(times[-1] - times[0]) if len(times) > 1 else 30.0
+
     def _terms(self) -> list[tuple[Term, Any]]:
         return [(TERMS[name], chosen) for name, chosen in self.settings.items()]
 
     def retract(self, state: Scene, step: Step) -> Scene:
-        """The state moved by a step."""
-        return retract(state, step, self.layout, self.evidence)
+        """The state moved by a step, and the cameras' jitter after it."""
+        return self.settled(retract(state, step, self.layout, self.evidence))
+
+    def settled(self, state: Scene) -> Scene:
+        """The state with the jitter that suits it, where the cameras are free."""
+        if self.layout.free.drift == 0:
+            return state
+        sigma = self.settings["camera"].jitter_deg * math.pi / 180.0
+        reprojection = self.settings["reprojection"]
+        return settle(state, self.evidence, self.layout, self.points, reprojection, sigma)
 
 
 def check_stage(name: str, stage: StageSpec) -> None:
@@ -116,6 +141,9 @@ def check_stage(name: str, stage: StageSpec) -> None:
             raise ConfigError(
                 f"stage '{name}': free '{free}' is unknown; available: {', '.join(FREE_NAMES)}"
             )
+        for needed in NEEDED_TERMS.get(free, ()):
+            if needed not in stage.terms:
+                raise ConfigError(f"stage '{name}': free '{free}' needs the term '{needed}'")
     if "root" not in stage.free:
         raise ConfigError(f"stage '{name}': 'root' must be among the free unknowns")
     if stage.iterations < 1:
@@ -133,19 +161,21 @@ def _require_finite_start(
     problem: SceneProblem, scene: Scene, state: SceneState, name: str
 ) -> None:
     """Raise BackendError naming person and frame where the energy is not finite at the start."""
-    chains = problem.linearise(scene, derivatives=False).chains
-    for person, chain, (first, _) in zip(
-        state.person_id.tolist(), chains, spans(state), strict=True
+    for chain, (person, (first, _)) in enumerate(
+        zip(state.person_id.tolist(), spans(state), strict=True)
     ):
-        for residual in chain.residuals:
-            wrong = ~torch.isfinite(residual.value).all(dim=-1) & (residual.weight > 0)
-            if bool(wrong.any()):
-                frame = first + int(wrong.any(dim=1).nonzero()[0, 0])
-                raise BackendError(
-                    f"stage '{name}': person {person} cannot be placed in frame {frame}: term "
-                    f"'{residual.name}' is not finite there (the start puts a seen point behind "
-                    "the camera); exclude the frame or the person in constraints.yaml"
-                )
+        for start in range(0, len(problem.evidence[chain].times), WINDOW):
+            stop = min(start + WINDOW, len(problem.evidence[chain].times))
+            window = problem.window(scene, chain, start, stop, derivatives=False)
+            for residual in window.residuals:
+                wrong = ~torch.isfinite(residual.value).all(dim=-1) & (residual.weight > 0)
+                if bool(wrong.any()):
+                    frame = first + start + int(wrong.any(dim=1).nonzero()[0, 0])
+                    raise BackendError(
+                        f"stage '{name}': person {person} cannot be placed in frame {frame}: term "
+                        f"'{residual.name}' is not finite there (the start puts a seen point "
+                        "behind the camera); exclude the frame or the person in constraints.yaml"
+                    )
 
 
 def rounds(stage: StageSpec) -> int:
@@ -159,46 +189,85 @@ def rounds(stage: StageSpec) -> int:
     return max([*lengths, 1])
 
 
-def run_stage(
-    state: SceneState,
-    observations: Observations,
-    initial: Initial,
-    body: BodyModel,
-    name: str,
-    stage: StageSpec,
-    *,
-    height_m: Float[Tensor, "N"],
-    cuts: tuple[int, ...],
-    on_iteration: Callable[[int, float], None] | None = None,
-) -> tuple[SceneState, StageReport]:
-    """Solve one stage from `state`; each round of annealing begins where the last one ended.
-
-    `height_m` is NaN where no stature is known; `cuts` are first frames of new takes, across
-    which no term reaches. Raises ConfigError for a stage that cannot be run.
-    """
-    check_stage(name, stage)
-    began = time.perf_counter()
-    moves = state.cameras.moving and not state.cameras.scale_known
-    free = Free(
+def free_unknowns(stage: StageSpec, cameras: CameraTrack) -> Free:
+    """What the stage moves of what this clip's cameras leave open."""
+    moves = cameras.moving and not cameras.scale_known
+    return Free(
         pose="pose" in stage.free,
         betas="betas" in stage.free,
         scale="scale" in stage.free and moves,
         ground="ground" in stage.free,
+        gravity="gravity" in stage.free,
+        focal="focal" in stage.free,
+        drift=degrees_of_freedom(cameras) if "cameras" in stage.free else 0,
     )
-    points = point_set(body)
-    evidence = gather_evidence(state, observations, initial, points, height_m, cuts)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What every stage of a run is given beside the state.
+
+    `height_m` is NaN where no stature is known; `cuts` are first frames of new takes, across
+    which no term reaches.
+    """
+
+    observations: Observations
+    initial: Initial
+    body: BodyModel
+    height_m: Float[Tensor, "N"]
+    cuts: tuple[int, ...] = ()
+
+
+def scene_problem(
+    state: SceneState, known: Known, name: str, stage: StageSpec, *, round_index: int = -1
+) -> tuple[SceneProblem, Scene]:
+    """The energy of one round of a stage at a state (the last one by default), and that state."""
+    points = point_set(known.body)
+    evidence = gather_evidence(
+        state, known.observations, known.initial, points, known.height_m, known.cuts
+    )
+    free = free_unknowns(stage, state.cameras)
     scene, layout = scene_of(state), BorderLayout(free, state.betas.shape[-1])
+    index = round_index % rounds(stage)
+    settings = {
+        term: term_settings(name, term, values, index) for term, values in stage.terms.items()
+    }
+    problem = SceneProblem(points, evidence, layout, settings, scene)
+    return problem, scene
+
+
+def run_stage(
+    state: SceneState,
+    known: Known,
+    name: str,
+    stage: StageSpec,
+    *,
+    resources: Resources | None = None,
+    on_iteration: Callable[[int, float], None] | None = None,
+) -> tuple[SceneState, StageReport]:
+    """Solve one stage from `state`; each round of annealing begins where the last one ended.
+
+    Raises ConfigError for a stage that cannot be run.
+    """
+    check_stage(name, stage)
+    began = time.perf_counter()
     summaries: list[Summary] = []
-    start = scene
+    first, scene = scene_problem(state, known, name, stage, round_index=0)
+    _require_finite_start(first, scene, state, name)
+    last, _ = scene_problem(state, known, name, stage)
+    resources = resources or Resources()
+    before = energies_of(last, last.settled(scene), resources)  # comparable with that at the end
     for index in range(rounds(stage)):
         settings = {
             term: term_settings(name, term, values, index) for term, values in stage.terms.items()
         }
-        problem = SceneProblem(points, evidence, layout, settings, start)
-        if index == 0:
-            _require_finite_start(problem, scene, state, name)
+        problem = replace(first, settings=settings)
         scene, summary = minimise(
-            problem, scene, Schedule(stage.iterations), on_iteration=on_iteration
+            problem,
+            problem.settled(scene),
+            Schedule(stage.iterations),
+            resources=resources,
+            on_iteration=on_iteration,
         )
         summaries.append(summary)
         log.info(
@@ -210,7 +279,7 @@ def run_stage(
         sum(s.iterations for s in summaries),
         sum(s.rejected for s in summaries),
         summaries[-1].stopped,
-        summaries[-1].energy_before,
+        before,
         summaries[-1].energy_after,
         time.perf_counter() - began,
     )

@@ -28,7 +28,8 @@ from slamhmr.sequence import (
     prepare_observations,
 )
 from slamhmr.slam.intrinsics import known_intrinsics
-from slamhmr.stages import check_stage, run_stage
+from slamhmr.solve.sweep import Resources
+from slamhmr.stages import Known, check_stage, run_stage
 from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
 from slamhmr.undistort import undistort_observations, undistorted_video, write_undistorted
 
@@ -213,13 +214,10 @@ def solve_stage(
         with tqdm(desc=name, unit=" iterations", disable=not progress) as bar:
             solved, report = run_stage(
                 state,
-                start.observations,
-                start.initial,
-                start.body,
+                Known(start.observations, start.initial, start.body, heights, cuts),
                 name,
                 settings,
-                height_m=heights,
-                cuts=cuts,
+                resources=Resources(start.config.threads),
                 on_iteration=lambda _, energy: _advance(bar, energy),
             )
         reports.append(report)

@@ -87,7 +87,8 @@ class SceneState:
     """Everything the stages solve for, in one gravity-aligned world: people, scale, floor, cameras.
 
     The origin is the first camera's centre until `result` moves it to that camera's footprint.
-    Camera: X_cam = R_cw (X_world - exp(log_scale) c_t), with c_t the unscaled centre in `cameras`.
+    Camera: X_cam = R_cw (X_world - exp(log_scale) c_t), with c_t the unscaled centre in `cameras`,
+    corrected by drift and jitter (`slamhmr.cameras.metric_cameras`).
     """
 
     person_id: Int[Tensor, "N"]
@@ -103,7 +104,11 @@ class SceneState:
         Tensor, "2"
     ]  # of the log scale, from the alignment: mean, standard deviation
     ground: Float[Tensor, "4"]  # unit normal n and offset d, n.x + d = 0
-    cameras: CameraTrack  # z up, centre of frame 0 at the origin, still in SLAM units
+    up: Float[Tensor, "3"]  # against gravity; z at the start, which `result` makes it again
+    log_focal: Float[Tensor, ""]  # log of the focal length over that of `cameras`
+    drift: Float[Tensor, "M 6"]  # of the cameras, see `slamhmr.cameras`: modes of rad and metres
+    jitter: Float[Tensor, "T 3"]  # of the cameras about their own axes, rad
+    cameras: CameraTrack  # z up, centre of frame 0 at the origin, in SLAM units, not corrected
 
 
 @dataclass(frozen=True)

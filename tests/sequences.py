@@ -11,6 +11,7 @@ import torch
 
 from slamhmr.artifacts import to_arrays, write_arrays
 from slamhmr.body import forward_points, load_body
+from slamhmr.cameras import uncorrected
 from slamhmr.geometry import project
 from slamhmr.skeleton import KEYPOINTS
 from slamhmr.types import CameraTrack, Initial, Observations, SceneState, StageReport
@@ -50,6 +51,7 @@ def make_state(people: int = 1, frames: int = FRAMES, scale: float = 2.0) -> Sce
         log_scale=torch.tensor(scale, dtype=torch.float64).log(),
         scale_prior=torch.tensor([math.log(scale), 0.5], dtype=torch.float64),
         ground=torch.tensor([0.0, 0, 1, 1.4], dtype=torch.float64),
+        **uncorrected(frames),
         cameras=make_cameras(frames),
     )
 
@@ -143,7 +145,7 @@ class FakeSteps:
         )
 
     def run_stage(self, state, *_, **__):
-        name = str(_[3])
+        name = str(_[1])
         self.note(name)
         return state, StageReport(name, 3, 0, "converged", {"data": 2.0}, {"data": 1.0}, 0.1)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from slamhmr.body import forward_points, load_body
+from slamhmr.cameras import drift_basis, uncorrected
 from slamhmr.scene import BorderLayout, Evidence, Free, Person, PointSet, Scene, point_set
 from slamhmr.skeleton import KEYPOINTS
 
@@ -66,12 +67,14 @@ def make_scene(
         linked[-1] = False
         evidence.append(
             Evidence(
+                0,
                 image,
                 torch.ones(frames, len(names), dtype=torch.float64),
                 places,
                 torch.full((frames,), 200.0, dtype=torch.float64),
-                rotation.transpose(1, 2),
+                rotation,
                 centres,
+                drift_basis(frames),
                 intrinsics.expand(frames, 4),
                 torch.rand(frames, 4, generator=generator, dtype=torch.float64),
                 torch.arange(frames, dtype=torch.float64) / 30.0,
@@ -85,9 +88,12 @@ def make_scene(
     ground = ground / ground[:3].norm()
     log_scale = torch.tensor(math.log(scale), dtype=torch.float64)
     prior = torch.tensor([math.log(scale), 0.5], dtype=torch.float64)
-    return Scene(cast, log_scale, ground, prior), evidence, POINTS
+    state = Scene(cast, log_scale, ground, **uncorrected(frames), jitter_information=None,
+                  scale_prior=prior)  # fmt: skip
+    return state, evidence, POINTS
 
 
-def layout(*, pose: bool = True, betas: bool = True, scale: bool = True, ground: bool = True):
-    """Border layout of a stage that frees what is named."""
-    return BorderLayout(Free(pose, betas, scale, ground), BODY.shapedirs.shape[-1])
+def layout(*, pose: bool = True, cameras: bool = True) -> BorderLayout:
+    """Border layout of a stage that frees everything, or all but poses or cameras."""
+    free = Free(pose, True, True, True, cameras, cameras, 6 * cameras)
+    return BorderLayout(free, BODY.shapedirs.shape[-1])

@@ -9,7 +9,7 @@ from slamhmr.body import load_body
 from slamhmr.config import load_config
 from slamhmr.errors import BackendError, ConfigError
 from slamhmr.evidence import apparent_size, scene_of, spans, state_of
-from slamhmr.stages import check_stage, run_stage
+from slamhmr.stages import Known, check_stage, run_stage
 from slamhmr.synth.noise import observe
 from slamhmr.synth.scene import SceneSpec, make_scene
 from slamhmr.types import Initial
@@ -53,6 +53,9 @@ def test_the_stages_that_ship_are_accepted():
         check_stage(name, config.stages[name])
 
 
+UNKNOWN = torch.full((1,), torch.nan, dtype=torch.float64)
+
+
 @pytest.fixture(scope="module")
 def disturbed():
     """A walk with a moving camera; its truth as state, disturbed; and what was observed."""
@@ -70,9 +73,8 @@ def solve(disturbed, state=None, **changes):
     _, aligned, observations, initial = disturbed
     config = load_config([], [])
     return run_stage(
-        aligned if state is None else state, observations, initial, BODY, "smooth",
-        replace(config.stages["smooth"], **changes),
-        height_m=torch.full((1,), torch.nan, dtype=torch.float64), cuts=(),
+        aligned if state is None else state, Known(observations, initial, BODY, UNKNOWN),
+        "smooth", replace(config.stages["smooth"], **changes),
     )  # fmt: skip
 
 
@@ -114,14 +116,13 @@ def test_nothing_reaches_across_a_cut(disturbed):
     _, aligned, observations, initial = disturbed
     config = load_config([], [])
     stage = replace(config.stages["root"], free=["root"], iterations=30)
-    height = torch.full((1,), torch.nan, dtype=torch.float64)
     moved = observations.keypoints.clone()
     moved[:, :30] += 15.0
     changed = replace(observations, keypoints=moved)
     ends = []
     for given in (observations, changed):
-        state, _ = run_stage(aligned, given, initial, BODY, "root", stage, height_m=height,
-                             cuts=(30,))  # fmt: skip
+        known = Known(given, initial, BODY, UNKNOWN, (30,))
+        state, _ = run_stage(aligned, known, "root", stage)
         ends.append(state.pelvis[0])
     assert float((ends[0] - ends[1])[:30].norm(dim=-1).mean()) > 0.02
     assert float((ends[0] - ends[1])[30:].norm(dim=-1).max()) < 0.005

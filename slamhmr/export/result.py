@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel, forward_points, transl_from_pelvis
+from slamhmr.cameras import corrected_intrinsics, levelled, metric_cameras
 from slamhmr.errors import BackendError
-from slamhmr.reprojection import metric_cameras
 from slamhmr.types import Observations, Result, SceneState
 
 
@@ -21,14 +21,14 @@ def build_result(
     body_model: str,
     provenance: dict[str, object],
 ) -> Result:
-    """Result in metres whose origin is the point of the ground below the first camera.
+    """Result in metres: gravity is -z, the origin the point of the ground below the first camera.
 
     `body_model` is what loads the body again: "default" or the path of its file.
 
     Frames outside `valid` repeat the person's nearest valid frame, so that every number is finite.
     Raises BackendError if the state itself is not finite.
     """
-    state = _held_outside(state)
+    state = levelled(_held_outside(state))
     cameras = metric_cameras(state)
     footprint = ground_below(cameras[0, :3, 3], state.ground)
     pelvis = state.pelvis - footprint
@@ -53,7 +53,7 @@ def build_result(
         joints=points[:, :, :24],
         contacts=state.contacts,
         world_from_cam=cameras,
-        intrinsics=state.cameras.intrinsics,
+        intrinsics=corrected_intrinsics(state),
         image_size=state.cameras.image_size,
         fps=observations.fps,
         ground=ground,

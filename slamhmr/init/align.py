@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel, forward_points
+from slamhmr.cameras import uncorrected
 from slamhmr.contacts import contacts_from_kinematics, point_velocity
 from slamhmr.errors import InputError
 from slamhmr.geometry import rigid, rotation_between
@@ -77,6 +78,7 @@ def align(
         log_scale=torch.tensor(math.log(scale), dtype=torch.float64),
         scale_prior=torch.tensor([math.log(scale), sigma], dtype=torch.float64),
         ground=ground,
+        **uncorrected(len(turn)),
         cameras=levelled,
     )
 

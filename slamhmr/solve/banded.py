@@ -1,23 +1,25 @@
-"""Factorisation of arrow-shaped block-banded normal equations by LAPACK, one frame at a time.
+"""Elimination of arrow-shaped block-banded normal equations, one frame at a time, from either end.
 
-Frames are eliminated in order (block Cholesky, right-looking): the panel of frame t holds its
-couplings to frames t + 1, t + 2, the border and the gradient, so one triangular solve and one
-symmetric update per frame do everything. Cost O(T d^3), linear in the clip. `banded_torch.py` is
-the same recursion for GPUs; LAPACK's own band solver is the reference in the tests (it loses with
-a border: `pbtrs` takes right-hand sides one by one).
+Frames are eliminated in order (block Cholesky, right-looking): the panel of a frame holds its
+couplings to the next two frames, the border and the gradient, so one triangular solve and one
+product per frame do everything. Cost O(T d^3), linear in the clip. What is left of a run of frames
+is its `Front`: a dense matrix over the next two frames, the border and the gradient.
+
+All tensors may carry leading batch axes (people, halves of a clip): on a GPU one call eliminates a
+frame of all of them. Torch releases the interpreter's lock inside LAPACK, which scipy's wrappers do
+not: two threads side by side take half the time. LAPACK's own band solver is the reference in the
+tests (it loses with a border: `pbtrs` takes right-hand sides one by one).
 """
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg import blas, lapack
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from slamhmr.solve.assemble import ChainEquations, NormalEquations
-from slamhmr.solve.problem import Step
+from slamhmr.solve.problem import REACH
+
+FLOOR = 1e-6  # added to diag(H) in the damping, so that unknowns nothing speaks of stay put
 
 
 class NotPositiveDefiniteError(Exception):
@@ -25,133 +27,123 @@ class NotPositiveDefiniteError(Exception):
 
 
 @dataclass(frozen=True)
-class ChainFactor:
-    """Per frame the lower factor L (d, d) and L^-1 [A_(t,t+1) A_(t,t+2) B_t g_t] (d, n)."""
+class Band:
+    """Block rows in the order of elimination: `ahead[t]` couples t to t + 1, `beyond[t]` to t + 2."""
 
-    lower: Float[np.ndarray, "T d d"]
-    panel: Float[np.ndarray, "T d n"]
-    schur: Float[
-        np.ndarray, "m m"
-    ]  # what the chain takes off corner and corner gradient, m = g + 1, n = 2 d + m
+    diagonal: Float[Tensor, "*batch n d d"]
+    ahead: Float[Tensor, "*batch n d d"]
+    beyond: Float[Tensor, "*batch n d d"]
+    shared: Float[Tensor, "*batch n d m"]  # border columns, then the gradient
 
+    def reversed(self) -> "Band":
+        """The same rows, last frame first."""
 
-def solve_damped(equations: NormalEquations, damping: float) -> Step:
-    """Solve (H + damping diag(H)) dx = -gradient.
+        def coupling(block: Tensor, offset: int) -> Tensor:
+            turned = torch.zeros_like(block)
+            count = max(block.shape[-3] - offset, 0)
+            kept = block[..., :count, :, :].flip(-3).transpose(-1, -2)
+            turned[..., :count, :, :] = kept
+            return turned
 
-    Raises NotPositiveDefiniteError when a pivot block has no Cholesky factor.
-    """
-    with threadpool_limits(limits=1, user_api="blas"):  # spinning threads lose 10x on 69x69 blocks
-        factors = [factor_chain(chain, damping) for chain in equations.chains]
-        border = _solve_border(equations, factors, damping)
-        steps = [
-            torch.from_numpy(_back_substitute(factor, border[columns.numpy()]))
-            for factor, columns in zip(factors, equations.border_columns, strict=True)
-        ]
-    return Step(steps, torch.from_numpy(border))
-
-
-def border_covariance(equations: NormalEquations) -> Float[Tensor, "G G"]:
-    """Covariance of the border's unknowns: inverse of the Schur complement of all chains.
-
-    Directions without any information get the pseudo-inverse's zero removed: their variance is
-    infinite. Raises NotPositiveDefiniteError when a chain itself is singular.
-    """
-    with threadpool_limits(limits=1, user_api="blas"):
-        factors = [factor_chain(chain, 0.0) for chain in equations.chains]
-        complement = _reduced_corner(equations, factors, 0.0)[:-1, :-1]
-    values, vectors = np.linalg.eigh(complement)
-    with np.errstate(divide="ignore"):
-        inverse = np.where(values > 1e-12 * max(values.max(), 1e-300), 1.0 / values, np.inf)
-    inverse = np.minimum(inverse, 1e12)
-    return torch.from_numpy((vectors * inverse) @ vectors.T)
-
-
-def damping_scale(diagonal: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """diag(H) of Marquardt, kept away from zero so that unseen unknowns stay where they are."""
-    return np.maximum(diagonal, 1e-6)
-
-
-def factor_chain(chain: ChainEquations, damping: float) -> ChainFactor:
-    """Eliminate all frames of one chain."""
-    band = [block.numpy() for block in chain.band]
-    border, gradient = chain.border.numpy(), chain.gradient.numpy()
-    frames, size = gradient.shape
-    shared = border.shape[-1] + 1
-    width = 2 * size + shared
-    lower = np.empty((frames, size, size)).transpose(
-        0, 2, 1
-    )  # column-major blocks, as LAPACK wants
-    panels = np.empty((frames, width, size)).transpose(0, 2, 1)
-    schur = np.zeros((shared, shared))
-    update = np.zeros((width, width))  # of the frame before, upper triangle
-    older = np.zeros((size, size + shared))  # of two frames before, on the frame now eliminated
-    for t in range(frames):
-        pivot = band[0][t] - update[:size, :size] - older[:, :size]
-        pivot[np.diag_indices(size)] += damping * damping_scale(np.diagonal(band[0][t]))
-        panel = panels[t]
-        panel[:, :size] = band[1][t]
-        panel[:, :size] -= update[:size, size : 2 * size]
-        panel[:, size : 2 * size] = band[2][t]
-        panel[:, 2 * size : -1] = border[t]
-        panel[:, -1] = gradient[t]
-        panel[:, 2 * size :] -= update[:size, 2 * size :] + older[:, size:]
-        older = np.concatenate(
-            [update[size : 2 * size, size : 2 * size], update[size : 2 * size, 2 * size :]], axis=1
+        return Band(
+            self.diagonal.flip(-3),
+            coupling(self.ahead, 1),
+            coupling(self.beyond, 2),
+            self.shared.flip(-3),
         )
-        factor, info = lapack.dpotrf(pivot.T, lower=1, clean=0, overwrite_a=1)
-        if info != 0:
-            raise NotPositiveDefiniteError(f"pivot block of frame {t}")
-        lower[t] = (
-            factor  # its lower triangle; the transpose hands LAPACK the updated upper triangle
-        )
-        solved = blas.dtrsm(1.0, factor, panel, lower=1)
-        panels[t] = solved
-        update = blas.dsyrk(1.0, solved, trans=1, lower=0)
-        schur += update[2 * size :, 2 * size :]
-    return ChainFactor(lower, panels, schur)
 
 
-def _reduced_corner(
-    equations: NormalEquations, factors: list[ChainFactor], damping: float
-) -> Float[np.ndarray, "n n"]:
-    """Corner with its gradient as last column, chains eliminated; upper triangle mirrored."""
-    corner = equations.corner.numpy()
-    count = len(corner)
-    full = np.zeros((count + 1, count + 1))
-    full[:count, :count] = corner
-    full[np.arange(count), np.arange(count)] += damping * damping_scale(np.diagonal(corner))
-    full[:count, -1] = full[-1, :count] = equations.corner_gradient.numpy()
-    for factor, columns in zip(factors, equations.border_columns, strict=True):
-        places = np.append(columns.numpy(), count)
-        upper = np.triu(factor.schur)
-        full[np.ix_(places, places)] -= upper + np.triu(upper, 1).T
-    return full
+@dataclass(frozen=True)
+class Factor:
+    """Per frame the lower factor L (d, d) and the panel L^-1 [A_(t,t+1) A_(t,t+2) B_t g_t]."""
+
+    lower: Float[Tensor, "*batch n d d"]
+    panel: Float[Tensor, "*batch n d w"]  # w = 2 d + m
 
 
-def _solve_border(
-    equations: NormalEquations, factors: list[ChainFactor], damping: float
-) -> Float[np.ndarray, "G"]:
-    full = _reduced_corner(equations, factors, damping)
-    count = len(full) - 1
-    if count == 0:
-        return np.zeros(0)
-    factor, info = lapack.dpotrf(full[:count, :count], lower=1)
-    if info != 0:
-        raise NotPositiveDefiniteError("border")
-    solution, info = lapack.dpotrs(factor, -full[:count, -1], lower=1)
-    assert info == 0
-    return solution
+Front = Float[Tensor, "*batch w w"]  # next two frames, border, gradient; symmetric
 
 
-def _back_substitute(factor: ChainFactor, border: Float[np.ndarray, "g"]) -> np.ndarray:
-    frames, size, width = factor.panel.shape
-    step = np.zeros((frames + 2, size))
-    known = np.empty(width)
-    known[2 * size : -1] = border
-    known[-1] = 1.0  # the gradient's own column
-    for t in range(frames - 1, -1, -1):
-        known[:size] = step[t + 1]
-        known[size : 2 * size] = step[t + 2]
-        right = factor.panel[t] @ known
-        step[t] = blas.dtrsv(factor.lower[t], -right, lower=1, trans=1)
-    return step[:frames]
+def empty_front(band: Band) -> Front:
+    """The front before any frame."""
+    size, shared = band.shared.shape[-2:]
+    width = REACH * size + shared
+    return band.diagonal.new_zeros(*band.diagonal.shape[:-3], width, width)
+
+
+def eliminate(band: Band, front: Front, count: int, floor: float = 0.0) -> tuple[Factor, Front]:
+    """Eliminate the first `count` frames; what the others hold so far joins the new front.
+
+    `floor` is added to every eliminated pivot. Raises NotPositiveDefiniteError.
+    """
+    batch, size = band.diagonal.shape[:-3], band.diagonal.shape[-1]
+    width = front.shape[-1]
+    lower = band.diagonal.new_empty(*batch, count, size, size)
+    panels = band.diagonal.new_empty(*batch, count, size, width)
+    failed = []
+    first, second, rest = slice(0, size), slice(size, 2 * size), slice(2 * size, None)
+    eye = floor * torch.eye(size, dtype=front.dtype, device=front.device)
+    for t in range(count):
+        pivot = front[..., first, first] + band.diagonal[..., t, :, :] + eye
+        panel = panels[..., t, :, :]
+        torch.add(front[..., first, second], band.ahead[..., t, :, :], out=panel[..., first])
+        panel[..., second] = band.beyond[..., t, :, :]
+        torch.add(front[..., first, rest], band.shared[..., t, :, :], out=panel[..., rest])
+        factor, info = torch.linalg.cholesky_ex(pivot)
+        failed.append(info)
+        lower[..., t, :, :] = factor
+        solved = torch.linalg.solve_triangular(factor, panel, upper=False)
+        panels[..., t, :, :] = solved
+        update = -(solved.transpose(-1, -2) @ solved)
+        update[..., first, first] += front[..., second, second]
+        update[..., first, rest] += front[..., second, rest]
+        update[..., rest, first] += front[..., rest, second]
+        update[..., rest, rest] += front[..., rest, rest]
+        front = update
+    if count > 0 and bool((torch.stack(failed) != 0).any()):
+        raise NotPositiveDefiniteError("pivot block of a frame")
+    return Factor(lower, panels), front + _left_over(band, count, front)
+
+
+def _left_over(band: Band, count: int, front: Front) -> Front:
+    """What a band holds of the (at most two) frames that are not eliminated."""
+    size = band.diagonal.shape[-1]
+    added = torch.zeros_like(front)
+    left = band.diagonal.shape[-3] - count
+    for i in range(left):
+        rows = slice(i * size, (i + 1) * size)
+        added[..., rows, rows] = band.diagonal[..., count + i, :, :]
+        shared = band.shared[..., count + i, :, :]
+        added[..., rows, 2 * size :] = shared
+        added[..., 2 * size :, rows] = shared.transpose(-1, -2)
+    if left == REACH:
+        coupling = band.ahead[..., count, :, :]
+        added[..., :size, size : 2 * size] = coupling
+        added[..., size : 2 * size, :size] = coupling.transpose(-1, -2)
+    return added
+
+
+def back_substitute(
+    factor: Factor, known: Float[Tensor, "*batch w"]
+) -> tuple[Float[Tensor, "*batch n d"], Float[Tensor, "*batch w"]]:
+    """Increments of the frames of a factor, last eliminated first.
+
+    `known` holds the increments of the two frames after the last, of the border, and 1 for the
+    gradient; returned with the first two frames of the factor in their place.
+    """
+    count, size = factor.panel.shape[-3:-1]
+    step = factor.panel.new_empty(*factor.panel.shape[:-3], count, size)
+    for t in range(count - 1, -1, -1):
+        right = factor.panel[..., t, :, :] @ known[..., None]
+        upper = factor.lower[..., t, :, :].transpose(-1, -2)
+        step[..., t, :] = -torch.linalg.solve_triangular(upper, right, upper=True)[..., 0]
+        known = torch.cat([step[..., t, :], known[..., :size], known[..., 2 * size :]], dim=-1)
+    return step, known
+
+
+def swap_frames(front: Front, size: int) -> Front:
+    """A front with its two frames exchanged: what the other end's elimination left."""
+    width = front.shape[-1]
+    order = torch.arange(width, device=front.device)
+    order[: 2 * size] = order[: 2 * size].roll(size)
+    return front[..., order, :][..., :, order]

@@ -10,14 +10,11 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-import torch
-
-from slamhmr.solve.assemble import NormalEquations, assemble
-from slamhmr.solve.banded import NotPositiveDefiniteError, solve_damped
-from slamhmr.solve.banded_torch import solve_damped_torch
-from slamhmr.solve.problem import Linearisation, Problem, Step
+from slamhmr.solve.banded import NotPositiveDefiniteError
+from slamhmr.solve.problem import Problem
+from slamhmr.solve.sweep import Resources, Solved, Sweep, energies_of
 
 S = TypeVar("S")
 log = logging.getLogger(__name__)
@@ -60,80 +57,94 @@ def minimise(
     state: S,
     schedule: Schedule,
     *,
+    resources: Resources | None = None,
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> tuple[S, Summary]:
     """Minimise the problem's energy from `state`.
 
     Raises ValueError when the energy at the start is not finite.
     """
-    linearisation = problem.linearise(state, derivatives=True)
-    before = linearisation.energies()
-    energy, energies = sum(before.values()), before
-    if not math.isfinite(energy):
+    resources = resources or Resources()
+    before = energies_of(problem, state, resources)
+    point = _Point(state, sum(before.values()), before)
+    if not math.isfinite(point.energy):
         raise ValueError(f"energy at the start is not finite: {before}")
-    damping, growth, rejected, flat = schedule.damping, 2.0, 0, 0
-    stopped = f"reached the limit of {schedule.iterations} iterations"
+    damping, rejected, flat = schedule.damping, 0, 0
+    stopped = f"the limit of {schedule.iterations} iterations was reached"
     iteration = 0
     while iteration < schedule.iterations:
-        equations = assemble(linearisation)
-        accepted = False
-        while not accepted:
-            step, predicted = _propose(equations, damping)
-            trial = problem.retract(state, step) if step is not None else state
-            trial_energies = _energies(problem, trial) if step is not None else {}
-            trial_energy = sum(trial_energies.values()) if step is not None else math.inf
-            if step is not None and trial_energy <= energy:
-                accepted = True
-                break
-            rejected += 1
-            damping, growth = damping * growth, growth * 2
-            if damping > MAX_DAMPING:
-                break
-        if not accepted or step is None:
-            stopped = "no step lowers the energy any more"
+        attempt = _advance(problem, point, damping, resources)
+        rejected += attempt.rejected
+        if attempt.point is None:
+            stopped = attempt.failure
             break
         iteration += 1
-        gain = (energy - trial_energy) / predicted if predicted > 0 else 1.0
-        damping *= max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
-        damping, growth = max(damping, 1e-12), 2.0
-        decrease = (energy - trial_energy) / max(energy, 1e-300)
-        state, energy, energies = trial, trial_energy, trial_energies
-        log.debug("iteration %d: energy %.6g, damping %.1e", iteration, energy, damping)
+        decrease = (point.energy - attempt.point.energy) / max(point.energy, 1e-300)
+        point, damping = attempt.point, attempt.damping
+        log.debug("iteration %d: energy %.6g, damping %.1e", iteration, point.energy, damping)
         if on_iteration is not None:
-            on_iteration(iteration, energy)
+            on_iteration(iteration, point.energy)
         flat = flat + 1 if decrease < schedule.relative_decrease else 0
         if flat == 2:
-            stopped = f"energy fell by less than {schedule.relative_decrease:g} twice"
+            stopped = f"the energy fell by less than {schedule.relative_decrease:g} of it, twice"
             break
-        if step.norm() < schedule.step_norm:
-            stopped = f"largest increment below {schedule.step_norm:g}"
+        if attempt.norm < schedule.step_norm:
+            stopped = f"the largest increment was below {schedule.step_norm:g}"
             break
-        linearisation = problem.linearise(state, derivatives=True)
-    return state, Summary(iteration, rejected, stopped, before, energies)
+    return point.state, Summary(iteration, rejected, stopped, before, point.energies)
 
 
-def _propose(equations: NormalEquations, damping: float) -> tuple[Step | None, float]:
-    """The damped step, and the decrease its quadratic model predicts; None where there is none."""
-    on_gpu = equations.corner.device.type != "cpu"
+@dataclass(frozen=True)
+class _Point(Generic[S]):
+    """A state and its energy."""
+
+    state: S
+    energy: float
+    energies: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Attempt(Generic[S]):
+    """The accepted point, or the sentence on why there is none."""
+
+    point: _Point[S] | None
+    damping: float
+    norm: float
+    rejected: int
+    failure: str = ""
+
+
+def _advance(
+    problem: Problem[S], point: _Point[S], damping: float, resources: Resources
+) -> _Attempt[S]:
+    """Damp until a step does not raise the energy; steps without a finite energy are rejected."""
+    growth, rejected, numerical = 2.0, 0, 0
+    while damping <= MAX_DAMPING:
+        solved = _propose(problem, point.state, damping, resources)
+        if solved is not None:
+            trial = problem.retract(point.state, solved.step)
+            energies = energies_of(problem, trial, resources)
+            energy = sum(energies.values())
+            if energy <= point.energy:
+                gain = (point.energy - energy) / solved.predicted if solved.predicted > 0 else 1.0
+                damping *= max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
+                accepted = _Point(trial, energy, energies)
+                return _Attempt(accepted, max(damping, 1e-12), solved.step.norm(), rejected)
+            numerical += not math.isfinite(energy)
+        else:
+            numerical += 1
+        rejected += 1
+        damping, growth = damping * growth, growth * 2
+    failure = "no step lowers the energy any more"
+    if numerical == rejected:
+        failure = "every step was numerically broken: no factor, or an energy that is not finite"
+    return _Attempt(None, damping, 0.0, rejected, failure)
+
+
+def _propose(problem: Problem[S], state: S, damping: float, resources: Resources) -> Solved | None:
+    """The damped step; None where there is no factor or an increment is not finite."""
     try:
-        step = (solve_damped_torch if on_gpu else solve_damped)(equations, damping)
-    except (NotPositiveDefiniteError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
-        return None, 0.0
-    if not math.isfinite(step.norm()):
-        return None, 0.0
-    predicted = 0.0
-    for chain, moved in zip(equations.chains, step.chains, strict=True):
-        diagonal = chain.band[0].diagonal(dim1=-2, dim2=-1).clamp_min(1e-6)
-        predicted += float((moved * (damping * diagonal * moved - chain.gradient)).sum())
-    diagonal = equations.corner.diagonal().clamp_min(1e-6)
-    border = step.border
-    predicted += float((border * (damping * diagonal * border - equations.corner_gradient)).sum())
-    return step, 0.5 * predicted
-
-
-def _energies(problem: Problem[S], state: S) -> dict[str, float]:
-    linearisation: Linearisation = problem.linearise(state, derivatives=False)
-    energies = linearisation.energies()
-    if not all(math.isfinite(value) for value in energies.values()):
-        return {"not finite": math.inf}
-    return energies
+        solved = Sweep(problem, state, damping, resources).solve()
+    except NotPositiveDefiniteError:
+        return None
+    return solved if math.isfinite(solved.step.norm()) else None

@@ -43,3 +43,21 @@ def right_jacobian_inverse(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "
     hat = skew(rotvec)
     eye = torch.eye(3, dtype=rotvec.dtype, device=rotvec.device)
     return eye + 0.5 * hat + factor * (hat @ hat)
+
+
+def left_jacobian(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """J with exp(r + d) = exp([J d]x) exp(r) + O(d^2).
+
+    I + (1 - cos|r|) / |r|^2 [r]x + (|r| - sin|r|) / |r|^3 [r]x^2; Chirikjian 2011, equation 10.86.
+    """
+    angle2 = (rotvec**2).sum(dim=-1)[..., None, None]
+    small = angle2 < 1e-6
+    safe = torch.where(small, torch.ones_like(angle2), angle2)
+    angle = safe.sqrt()
+    first = torch.where(small, 0.5 - angle2 / 24.0, (1.0 - torch.cos(angle)) / safe)
+    second = torch.where(
+        small, 1.0 / 6.0 - angle2 / 120.0, (angle - torch.sin(angle)) / (safe * angle)
+    )
+    hat = skew(rotvec)
+    eye = torch.eye(3, dtype=rotvec.dtype, device=rotvec.device)
+    return eye + first * hat + second * (hat @ hat)

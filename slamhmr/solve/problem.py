@@ -2,36 +2,68 @@
 
 A chain is a sequence of T frames with d unknowns each; a border of shared unknowns is seen by
 every chain. Residuals are functions of *features* (points, rotations ...) of up to `MAX_STENCIL`
-consecutive frames and, explicitly, of the border. The chain rule from features to unknowns is
-applied here and in `assemble.py`, nowhere else. Energy: E = 1/2 sum w rho(|r|^2).
+consecutive frames and, explicitly, of the border. A problem hands them out in windows of frames, so
+that a clip of any length fits in memory. The chain rule from features to unknowns is applied in
+`assemble.py`, nowhere else. Energy: E = 1/2 sum w rho(|r|^2).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MAX_STENCIL = 3  # frames that one residual may touch; sets the half band of the normal equations
+REACH = MAX_STENCIL - 1
+
+
+@dataclass(frozen=True)
+class Articulation:
+    """Jacobian of F points that ride on a tree of J joints, in closed form.
+
+    A frame's unknowns: translation of everything (3), then a body-frame rotation of every joint
+    (3 J). Joint j turns point f, where `moves[j, f]`, by (G_j d) x (X_f - X_j).
+    """
+
+    points: Float[Tensor, "T F 3"]
+    joints: Float[Tensor, "T J 3"]
+    axes: Float[Tensor, "T J 3 3"]  # G_j: global rotation of each joint
+    moves: Bool[Tensor, "J F"]
+    above: Bool[Tensor, "J J"]  # [i, j]: joint i is j itself or an ancestor of it
+
+
+@dataclass(frozen=True)
+class RigidBorder:
+    """Border columns that move all points of a frame together: a twist times a basis over time.
+
+    Column k c + i is `basis[t, k] * twist[t, :, i]`: angular, then linear velocity of the point
+    that is the frame's first joint. They must be the last columns of a chain, or its first.
+    """
+
+    columns: slice
+    twist: Float[Tensor, "T 6 c"]
+    basis: Float[Tensor, "T k"]
 
 
 @dataclass(frozen=True)
 class FeatureGroup:
     """Features of one chain and how they move with its unknowns.
 
-    F features of D dimensions. With `rows`, features depend on all d unknowns of their frame:
-    `rows(start, stop)` gives the Jacobian (stop - start, F * D, d). Without, feature f is itself
-    the unknowns at columns `column + f * D` ... of the frame. `border` is the Jacobian (T, F * D,
-    g) with respect to the chain's g border columns.
+    F features of D dimensions. With `articulation` they are its points. Without, feature f is itself
+    the unknowns at columns `column + f * D` ... of the frame. `border` is their own derivative
+    by the border columns `border_slice` of the chain, `rigid` by further ones that move all points
+    of a frame as one body.
     """
 
     feature_count: int
     dimension: int
     column: int = 0
-    rows: Callable[[int, int], Tensor] | None = None
-    border: Float[Tensor, "T FD g"] | None = None
+    articulation: Articulation | None = None
+    border: Float[Tensor, "T FD c"] | None = None
+    border_slice: slice | None = None
+    rigid: tuple[RigidBorder, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,10 +71,12 @@ class Residual:
     """One term on one chain: E elements per frame with R rows each, on S consecutive frames.
 
     Element e at frame t reads feature `elements[e]` of `group` at frames t ... t + S - 1 and has
-    derivative `derivative[i, t, e]` (R, D) with respect to that of frame t + i.
-    `border_derivative` is the *explicit* dependence on the chain's border, beyond that of the
-    features. `weight` is 0 where the element does not exist. `kernel` is the scale mu of
-    Geman-McClure, None for a quadratic.
+    derivative `derivative[i, t, e]` (R, D) with respect to that of frame t + i; or, where R = D and
+    all derivatives are multiples of the identity, `isotropic[i, t, e]`. `border_derivative` is the
+    *explicit* dependence on the border columns `border_slice` of the chain, beyond that of the
+    features. `local` is the dependence on the frame's own eliminated unknowns (see `Window`).
+    `weight` is 0 where the element does not exist. `kernel` is the scale mu of Geman-McClure, None
+    for a quadratic.
     """
 
     name: str
@@ -51,21 +85,30 @@ class Residual:
     value: Float[Tensor, "T E R"]
     weight: Float[Tensor, "T E"]
     derivative: Float[Tensor, "S T E R D"] | None = None
-    border_derivative: Float[Tensor, "T E R g"] | None = None
+    isotropic: Float[Tensor, "S T E"] | None = None
+    border_derivative: Float[Tensor, "T E R c"] | None = None
+    border_slice: slice | None = None
+    local: Float[Tensor, "T E R l"] | None = None
     kernel: float | None = None
 
-    def energy(self) -> Float[Tensor, ""]:
-        """1/2 sum w rho(|r|^2); infinite if a residual that counts is not finite."""
+    def energy(self, count: int | None = None) -> Float[Tensor, ""]:
+        """1/2 sum w rho(|r|^2) over the first `count` frames; infinite if any is not finite."""
+        total = self.energies_by_frame()[:count].sum()
+        return torch.where(torch.isfinite(total), total, torch.inf)
+
+    def energies_by_frame(self) -> Float[Tensor, "T"]:
+        """The same of each frame."""
         squared = (self.value**2).sum(dim=-1)
-        present = self.weight > 0
-        if not torch.isfinite(squared[present]).all():
-            return torch.full_like(squared.sum(), torch.inf)
-        return 0.5 * (self.weight * robust(squared, self.kernel))[present].sum()
+        terms = self.weight * robust(squared, self.kernel)
+        return 0.5 * torch.where(self.weight > 0, terms, 0.0).sum(dim=-1)
 
 
 @dataclass(frozen=True)
 class BorderResidual:
-    """A term on the border alone: R rows with Jacobian (R, G) on all G border columns."""
+    """A term on the border alone: R rows with Jacobian (R, G) on all G border columns.
+
+    Without a derivative it only counts in the energy (its unknowns were eliminated before).
+    """
 
     name: str
     value: Float[Tensor, "R"]
@@ -78,32 +121,43 @@ class BorderResidual:
 
 
 @dataclass(frozen=True)
-class Chain:
-    """All residuals of one chain; `border_columns` are its g columns among the border's G."""
+class ChainShape:
+    """Size of one chain; `border_columns` are its g columns among the border's G."""
 
     frame_count: int
     unknowns: int
     border_columns: Int[Tensor, "g"]
-    groups: dict[str, FeatureGroup]
-    residuals: list[Residual]
 
 
 @dataclass(frozen=True)
-class Linearisation:
-    """A problem at one point: chains, and residuals on the border."""
+class Window:
+    """Residuals of one chain that begin in frames `start` ... `stop - 1`, at one state.
 
-    chains: list[Chain]
-    border_count: int
-    border_residuals: list[BorderResidual] = field(default_factory=list)
+    All arrays begin at `start` and reach `REACH` frames beyond `stop`, or to the chain's end; what
+    residuals hold beyond `stop` belongs to the next window and is left out by `count`. `local` is
+    the information, of all chains, on unknowns of each frame alone that were minimised over
+    beforehand (variable projection): their Schur complement is taken off.
+    """
 
-    def energies(self) -> dict[str, float]:
-        """Energy of every term, summed over chains."""
-        total: dict[str, float] = {}
-        terms: list[Residual | BorderResidual] = [
-            r for chain in self.chains for r in chain.residuals
-        ]
-        for residual in [*terms, *self.border_residuals]:
-            total[residual.name] = total.get(residual.name, 0.0) + float(residual.energy())
+    start: int
+    stop: int
+    groups: dict[str, FeatureGroup]
+    residuals: list[Residual]
+    local: Float[Tensor, "T l l"] | None = None
+
+    @property
+    def count(self) -> int:
+        """Frames in which residuals begin."""
+        return self.stop - self.start
+
+    def energies(self) -> dict[str, Float[Tensor, ""]]:
+        """Energy of every term."""
+        total: dict[str, Tensor] = {}
+        for residual in self.residuals:
+            energy = residual.energy(self.count)
+            total[residual.name] = (
+                total[residual.name] + energy if residual.name in total else energy
+            )
         return total
 
 
@@ -127,8 +181,22 @@ S = TypeVar("S")
 class Problem(Protocol[S]):
     """What Levenberg-Marquardt needs to know; the state stays opaque to it."""
 
-    def linearise(self, state: S, *, derivatives: bool) -> Linearisation:
-        """Residuals at `state`; with their derivatives, or only their values."""
+    @property
+    def chains(self) -> Sequence[ChainShape]:
+        """Sizes of all chains."""
+        ...
+
+    @property
+    def border_count(self) -> int:
+        """Shared unknowns G."""
+        ...
+
+    def window(self, state: S, chain: int, start: int, stop: int, *, derivatives: bool) -> Window:
+        """Residuals of one chain that begin in [start, stop); with derivatives, or only values."""
+        ...
+
+    def border(self, state: S) -> list[BorderResidual]:
+        """Residuals on the border alone."""
         ...
 
     def retract(self, state: S, step: Step) -> S:

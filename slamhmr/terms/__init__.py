@@ -1,12 +1,13 @@
 """Residuals of the energy: one small pure function per term."""
 
-from slamhmr.terms import contact, data, priors, smoothness
+from slamhmr.terms import camera, contact, data, priors, smoothness
 from slamhmr.terms.register import TERMS, BorderContext, Term, term, term_settings
 
 __all__ = [
     "TERMS",
     "BorderContext",
     "Term",
+    "camera",
     "contact",
     "data",
     "priors",

@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slamhmr.scene import PersonFeatures, ground_axes
+from slamhmr.features import PersonFeatures
+from slamhmr.scene import plane_axes
+from slamhmr.solve.manifolds import skew
 from slamhmr.solve.problem import BorderResidual, Residual
 from slamhmr.terms.register import BorderContext, term
 
@@ -37,18 +39,16 @@ def contact_velocity(
     unit = (settings.sigma * steps)[:, None, None]
     value[:-1] = (feet[1:] - feet[:-1]) / unit[:-1]
     weight[:-1] = known.contacts[1:] * known.contacts[:-1] * known.linked[:-1, None]
-    derivative = border = None
+    isotropic = None
     if derivatives:
-        size = features.points.size(features.betas)
-        eye = torch.eye(3, dtype=feet.dtype) / (unit[..., None] * size)
-        ahead = eye.expand(len(feet), feet.shape[1], 3, 3)
-        derivative = torch.stack([-ahead, ahead])
-        derivative[:, -1] = 0.0
-        border = features.explicit_border(derivative)
-    value = features.divide_by_size(value, border)
+        ahead = 1.0 / (unit[..., 0] * features.points.size(features.betas))
+        ahead = ahead.expand(len(feet), feet.shape[1])
+        isotropic = torch.stack([-ahead, ahead])
+    value, border = features.size_border(value)
     return Residual(
         "contact_velocity", "points", places, value, settings.weight * weight,
-        derivative, border, settings.mu,
+        isotropic=isotropic, border_derivative=border, border_slice=features.layout.betas,
+        kernel=settings.mu,
     )  # fmt: skip
 
 
@@ -74,8 +74,9 @@ def contact_height(
     height, derivative, border = _height(features, places, settings.sigma, derivatives)
     weight = settings.weight * features.evidence.contacts
     return Residual(
-        "contact_height", "points", places, height, weight, derivative, border, settings.mu
-    )
+        "contact_height", "points", places, height, weight, derivative,
+        border_derivative=border, border_slice=features.layout.ground, kernel=settings.mu,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,15 @@ def penetration(
     height, derivative, border = _height(features, places, settings.sigma, derivatives)
     under = height < 0
     value = torch.where(under, height, torch.zeros_like(height))
-    if derivative is not None and border is not None:
+    if derivative is not None:
         derivative = derivative * under[None, ..., None]
+    if border is not None:
         border = border * under[..., None]
     weight = torch.full_like(height[..., 0], settings.weight)
-    return Residual("penetration", "points", places, value, weight, derivative, border)
+    return Residual(
+        "penetration", "points", places, value, weight, derivative,
+        border_derivative=border, border_slice=features.layout.ground,
+    )  # fmt: skip
 
 
 def _height(
@@ -113,17 +118,17 @@ def _height(
     if not derivatives:
         return value, None, None
     derivative = (normal / sigma).expand(1, *points.shape[:2], 1, 3)
-    border = features.explicit_border(derivative)
+    border = None
     if features.layout.ground is not None:
-        tilts = points @ ground_axes(features.ground).T / sigma
+        tilts = points @ plane_axes(normal).T / sigma
         offsets = torch.full_like(tilts[..., :1], 1.0 / sigma)
-        border[..., 0, features.layout.ground] = torch.cat([tilts, offsets], dim=-1)
+        border = torch.cat([tilts, offsets], dim=-1)[..., None, :]
     return value, derivative, border
 
 
 @dataclass(frozen=True)
 class GroundPriorSettings:
-    """`sigma_deg` of each tilt from where the stage began, `sigma` m of the offset."""
+    """`sigma_deg` of each tilt from the horizontal, `sigma` m of the offset."""
 
     weight: float = 1.0
     sigma_deg: float = 2.0
@@ -132,15 +137,18 @@ class GroundPriorSettings:
 
 @term("ground_prior", GroundPriorSettings, on_border=True)
 def ground_prior(context: BorderContext, settings: GroundPriorSettings) -> list[BorderResidual]:
-    """Tilt of the ground from the horizontal, and its shift since the stage began."""
+    """Tilt of the ground against gravity, and its shift since the stage began: floors are level."""
     normal, offset = context.scene.ground[:3], context.scene.ground[3:]
+    layout, up = context.layout, context.scene.up
     angle = settings.sigma_deg * torch.pi / 180.0
-    value = torch.cat([normal[:2] / angle, (offset - context.start.ground[3:]) / settings.sigma])
-    derivative = value.new_zeros(3, context.layout.width(len(context.frames)))
-    if context.layout.ground is not None:
-        axes = ground_axes(context.scene.ground)
-        block = value.new_zeros(3, 3)
-        block[:2, :2] = axes[:, :2].T / angle
-        block[2, 2] = 1.0 / settings.sigma
-        derivative[:, context.layout.ground] = block
+    across = torch.linalg.cross(up, normal) / angle
+    value = torch.cat([across, (offset - context.start.ground[3:]) / settings.sigma])
+    derivative = value.new_zeros(4, layout.width(len(context.frames)))
+    if layout.ground is not None:
+        block = value.new_zeros(4, 3)
+        block[:3, :2] = (skew(up) @ plane_axes(normal).T) / angle
+        block[3, 2] = 1.0 / settings.sigma
+        derivative[:, layout.ground] = block
+    if layout.gravity is not None:
+        derivative[:3, layout.gravity] = -(skew(normal) @ plane_axes(up).T) / angle
     return [BorderResidual("ground_prior", value, settings.weight, derivative)]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from slamhmr.scene import PersonFeatures
-from slamhmr.solve.manifolds import logarithm, right_jacobian_inverse
+from slamhmr.features import PersonFeatures
+from slamhmr.solve.manifolds import logarithm, right_jacobian_inverse, skew
 from slamhmr.solve.problem import Residual
 from slamhmr.terms.register import term
 
@@ -28,32 +28,39 @@ def reprojection(
     """Image distance of each keypoint from its point of the body, in sigmas of the person's size.
 
     r = (project(R_cw Y) - keypoint) / (sigma * size_px), weight = confidence, robust per point. Y
-    is the point relative to the camera's centre, so the scale does not enter. Seen points behind
+    is the point relative to the camera's centre, so scale and drift do not enter. Seen points behind
     the camera make the energy infinite. Source: SLAHMR's joints2d, there with a fixed 100 px per
     coordinate.
     """
     known = features.evidence
-    points_cam = features.anchored[:, known.keypoint_points] @ known.cam_from_world.transpose(1, 2)
+    points_cam = features.anchored[:, known.keypoint_points] @ features.cam_from_world.mT
     x, y, z = points_cam.unbind(dim=-1)
-    focal, centre = known.intrinsics[:, None, :2], known.intrinsics[:, None, 2:]
+    focal, centre = features.intrinsics[:, None, :2], features.intrinsics[:, None, 2:]
     image = focal * points_cam[..., :2] / z[..., None] + centre
     unit = (settings.sigma * known.size_px)[:, None, None]
     value = (image - known.keypoints) / unit
     value = torch.where((z > NEAREST_DEPTH)[..., None], value, torch.full_like(value, torch.inf))
-    derivative = None
+    derivative = border = local = None
     if derivatives:
-        fx, fy = (known.intrinsics[:, None, i] / z for i in (0, 1))
+        fx, fy = (features.intrinsics[:, None, i] / z for i in (0, 1))
         zero = torch.zeros_like(x)
         rows = [fx, zero, -fx * x / z, zero, fy, -fy * y / z]
         of_camera = torch.stack(rows, dim=-1).reshape(*x.shape, 2, 3) / unit[..., None]
-        derivative = (of_camera @ known.cam_from_world[:, None])[None]
+        derivative = (of_camera @ features.cam_from_world[:, None])[None]
+        if features.layout.focal is not None:
+            border = ((image - centre) / unit)[..., None]
+        if features.jitter_free:
+            local = -of_camera @ skew(points_cam)
     return Residual(
         "reprojection",
-        "points",
+        "anchored",
         known.keypoint_points,
         value,
         settings.weight * known.confidence,
         derivative,
+        border_derivative=border,
+        border_slice=features.layout.focal,
+        local=local,
         kernel=settings.mu,
     )
 

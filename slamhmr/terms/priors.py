@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from slamhmr.scene import PersonFeatures
+from slamhmr.features import PersonFeatures
 from slamhmr.solve.manifolds import right_jacobian_inverse
 from slamhmr.solve.problem import BorderResidual, Residual
 from slamhmr.terms.register import BorderContext, term

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from slamhmr.errors import ConfigError
-from slamhmr.scene import BorderLayout, PersonFeatures, PointSet, Scene
+from slamhmr.features import PersonFeatures
+from slamhmr.scene import BorderLayout, PointSet, Scene
 from slamhmr.solve.problem import BorderResidual, Residual
 
 
@@ -20,6 +21,7 @@ class BorderContext:
     frames: tuple[int, ...]  # length of every person's span
     heights: tuple[float | None, ...]  # known statures, m
     points: PointSet
+    seconds: float  # duration of the clip
 
 
 PersonTerm = Callable[[PersonFeatures, Any, bool], Residual]

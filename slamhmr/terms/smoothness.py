@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slamhmr.scene import PersonFeatures
+from slamhmr.features import PersonFeatures
 from slamhmr.solve.manifolds import logarithm, right_jacobian_inverse
 from slamhmr.solve.problem import Residual
 from slamhmr.terms.register import term
@@ -48,15 +48,14 @@ def acceleration(
     )
     value = value / rms[:, None]
     size = features.points.size(features.betas)
-    derivative = border = None
-    if derivatives:
-        eye = torch.eye(3, dtype=points.dtype) / (rms[:, None, None] * size)
-        derivative = coefficients[:, :, None, None, None] * eye
-        border = features.explicit_border(derivative)
-    value = features.divide_by_size(value, border)
+    isotropic = coefficients[:, :, None] / (rms * size) if derivatives else None
+    value, border = features.size_border(value)
     weight = settings.weight * present[:, None].expand(len(points), len(names)).to(points)
     elements = torch.arange(len(names))
-    return Residual("acceleration", "points", elements, value, weight, derivative, border)
+    return Residual(
+        "acceleration", "points", elements, value, weight,
+        isotropic=isotropic, border_derivative=border, border_slice=features.layout.betas,
+    )  # fmt: skip
 
 
 def second_difference(
@@ -89,7 +88,8 @@ def turning(features: PersonFeatures, settings: TurningSettings, derivatives: bo
     """Angular acceleration of each joint's own rotation, rad/s^2 over sigma.
 
     r_t = (log(R_(t+1)' R_(t+2)) / h1 - log(R_t' R_(t+1)) / h0) 2 / (h0 + h1): steadies what no
-    keypoint sees, the twist of straight limbs. Source: ours.
+    keypoint sees, the twist of straight limbs. The root's is relative to the cameras' drift, which
+    turns too slowly to matter. Source: ours.
     """
     local, times = features.local, features.evidence.times
     frames, joints = local.shape[:2]

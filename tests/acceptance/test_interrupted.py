@@ -23,7 +23,7 @@ solve = steps.run_stage
 def run_stage(*given, on_iteration, **named):
     def pause(number, energy):
         on_iteration(number, energy)
-        if given[4] == "smooth" and number == 2:
+        if given[2] == "smooth" and number == 2:
             print("in the middle", flush=True)
             time.sleep(60)
     return solve(*given, on_iteration=pause, **named)

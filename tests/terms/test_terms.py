@@ -8,9 +8,11 @@ import roma
 import synthetic
 import torch
 
-from slamhmr.scene import Person, person_features, retract
+from slamhmr.features import person_features
+from slamhmr.scene import Person, retract
 from slamhmr.solve.assemble import assemble
-from slamhmr.solve.problem import Step
+from slamhmr.solve.problem import Step, robust_weight
+from slamhmr.solve.sweep import Resources, energies_of
 from slamhmr.stages import SceneProblem
 from slamhmr.terms import TERMS, term_settings
 
@@ -36,12 +38,48 @@ def problem_of(name, scene, evidence, points, layout, **settings):
     return SceneProblem(points, evidence, layout, chosen, scene)
 
 
-def scaled(step, factor):
-    return Step([factor * c for c in step.chains], factor * step.border)
-
-
 def total(problem, scene):
-    return sum(problem.linearise(scene, derivatives=False).energies().values())
+    return sum(energies_of(problem, scene, Resources(window=4)).values())
+
+
+def dense_system(problem, state):
+    """H and gradient of everything, from the windows of all chains; chains, then the border."""
+    size = problem.layout.free.columns
+    lengths = [shape.frame_count for shape in problem.chains]
+    offset, first = sum(lengths) * size, 0
+    dense = torch.zeros(offset + problem.border_count, offset + problem.border_count).double()
+    gradient = torch.zeros(len(dense)).double()
+    for index, shape in enumerate(problem.chains):
+        window = problem.window(state, index, 0, shape.frame_count, derivatives=True)
+        found = assemble(window, shape)
+        columns = offset + shape.border_columns
+        for k in range(3):
+            for t in range(shape.frame_count - k):
+                a = slice(first + t * size, first + (t + 1) * size)
+                b = slice(first + (t + k) * size, first + (t + k + 1) * size)
+                dense[a, b] = found.band[k][t]
+                dense[b, a] = found.band[k][t].T
+        rows = slice(first, first + shape.frame_count * size)
+        border = found.border.reshape(-1, len(columns))
+        dense[rows, columns] += border
+        dense[columns, rows] += border.T
+        dense[columns[:, None], columns] += found.corner
+        gradient[rows] += found.gradient.flatten()
+        gradient[columns] += found.corner_gradient
+        first = rows.stop
+    for residual in problem.border(state):
+        if residual.derivative is not None:
+            dense[offset:, offset:] += residual.weight * residual.derivative.T @ residual.derivative
+            gradient[offset:] += residual.weight * residual.derivative.T @ residual.value
+    return dense, gradient
+
+
+def flat_step(problem, flat):
+    size, parts, first = problem.layout.free.columns, [], 0
+    for shape in problem.chains:
+        parts.append(flat[first : first + shape.frame_count * size].reshape(-1, size))
+        first += shape.frame_count * size
+    return Step(parts, flat[first:])
 
 
 @pytest.mark.parametrize("pose", [True, False])
@@ -54,18 +92,17 @@ def test_gradient_against_finite_differences(name, pose):
     layout = synthetic.layout(pose=pose)
     problem = problem_of(name, scene, evidence, points, layout)
     state, _ = moved(scene, evidence, layout, 0.03)
-    equations = assemble(problem.linearise(state, derivatives=True))
-    for seed in range(4):
-        _, direction = moved(state, evidence, layout, 1.0, seed=10 + seed)
-        expected = sum(
-            float((c.gradient * d).sum())
-            for c, d in zip(equations.chains, direction.chains, strict=True)
-        ) + float(equations.corner_gradient @ direction.border)
+    _, gradient = dense_system(problem, state)
+    generator = torch.Generator().manual_seed(10)
+    for _ in range(4):
+        direction = torch.randn(len(gradient), generator=generator, dtype=torch.float64)
         eps = 1e-6
-        ahead = total(problem, retract(state, scaled(direction, eps), layout, evidence))
-        behind = total(problem, retract(state, scaled(direction, -eps), layout, evidence))
+        ahead, behind = (
+            total(problem, retract(state, flat_step(problem, h * direction), layout, evidence))
+            for h in (eps, -eps)
+        )
         numeric = (ahead - behind) / (2 * eps)
-        assert numeric == pytest.approx(expected, rel=2e-5, abs=1e-6), name
+        assert numeric == pytest.approx(float(gradient @ direction), rel=2e-5, abs=1e-6), name
 
 
 @pytest.mark.parametrize("name", sorted(TERMS))
@@ -76,13 +113,16 @@ def test_normal_matrix_against_numeric_jacobian(name):
     layout = synthetic.layout()
     problem = problem_of(name, scene, evidence, points, layout)
     state, _ = moved(scene, evidence, layout, 0.03)
-    linearisation = problem.linearise(state, derivatives=True)
-    dense = dense_matrix(assemble(linearisation))
+    dense, _ = dense_system(problem, state)
     torch.testing.assert_close(dense, dense.T)
     columns = []
     for index in range(len(dense)):
-        column = [whitened(problem, state, layout, evidence, index, h, linearisation)
-                  for h in (1e-6, -1e-6)]  # fmt: skip
+        flat = torch.zeros(len(dense), dtype=torch.float64)
+        column = []
+        for amount in (1e-6, -1e-6):
+            flat[index] = amount
+            there = retract(state, flat_step(problem, flat), layout, evidence)
+            column.append(whitened(problem, there, state))
         columns.append((column[0] - column[1]) / 2e-6)
     jacobian = torch.stack(columns, dim=1)
     expected = jacobian.T @ jacobian
@@ -90,39 +130,19 @@ def test_normal_matrix_against_numeric_jacobian(name):
     torch.testing.assert_close(dense, expected, rtol=1e-4, atol=tolerance)
 
 
-def dense_matrix(equations):
-    chain, columns = equations.chains[0], equations.border_columns[0]
-    frames, size = chain.gradient.shape
-    count = len(equations.corner)
-    dense = torch.zeros(frames * size + count, frames * size + count, dtype=torch.float64)
-    for k in range(3):
-        for t in range(frames - k):
-            a, b = slice(t * size, (t + 1) * size), slice((t + k) * size, (t + k + 1) * size)
-            dense[a, b] = chain.band[k][t]
-            dense[b, a] = chain.band[k][t].T
-    border = torch.zeros(frames * size, count, dtype=torch.float64)
-    border[:, columns] = chain.border.reshape(frames * size, -1)
-    dense[: frames * size, frames * size :] = border
-    dense[frames * size :, : frames * size] = border.T
-    dense[frames * size :, frames * size :] = equations.corner
-    return dense
-
-
-def whitened(problem, state, layout, evidence, index, amount, at):
-    """All residuals after moving one unknown, times the root of the IRLS weights at the centre."""
-    from slamhmr.solve.problem import robust_weight
-
-    frames, size = len(evidence[0].times), layout.free.columns
-    flat = torch.zeros(frames * size + layout.width(1), dtype=torch.float64)
-    flat[index] = amount
-    step = Step([flat[: frames * size].reshape(frames, size)], flat[frames * size :])
-    there = problem.linearise(retract(state, step, layout, evidence), derivatives=False)
+def whitened(problem, there, centre):
+    """All residuals at a state, times the root of the IRLS weights at the centre."""
+    frames = problem.chains[0].frame_count
     parts = []
-    for here, centre in zip(there.chains[0].residuals, at.chains[0].residuals, strict=True):
-        squared = (centre.value**2).sum(dim=-1)
-        weight = (centre.weight * robust_weight(squared, centre.kernel)).sqrt()
+    for here, at in zip(
+        problem.window(there, 0, 0, frames, derivatives=False).residuals,
+        problem.window(centre, 0, 0, frames, derivatives=False).residuals,
+        strict=True,
+    ):
+        squared = (at.value**2).sum(dim=-1)
+        weight = (at.weight * robust_weight(squared, at.kernel)).sqrt()
         parts.append((weight[..., None] * here.value).reshape(-1))
-    parts += [math.sqrt(b.weight) * b.value for b in there.border_residuals]
+    parts += [math.sqrt(b.weight) * b.value for b in problem.border(there)]
     return torch.cat(parts)
 
 

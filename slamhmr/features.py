@@ -1,0 +1,158 @@
+"""Features of a scene state and their derivatives: what terms are functions of.
+
+Two groups of points share one Jacobian: `points`, in the world, and `anchored`, as the camera sees
+them; only the first depend on scale and drift. Rotations are those of the joints, the root's
+relative to the camera's drift, so that no term on rotations depends on it.
+"""
+
+from dataclasses import dataclass
+
+import roma
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slamhmr.body import forward_points
+from slamhmr.cameras import moved_by_drift
+from slamhmr.scene import POSE_COLUMNS, BorderLayout, Evidence, PointSet, Scene
+from slamhmr.skeleton import BODY_JOINT_COUNT
+from slamhmr.solve.manifolds import left_jacobian, skew
+from slamhmr.solve.problem import Articulation, FeatureGroup, RigidBorder
+
+
+@dataclass(frozen=True)
+class PersonFeatures:
+    """One person's points and rotations in some frames; the input of every per-person term."""
+
+    points: PointSet
+    evidence: Evidence
+    layout: BorderLayout
+    betas: Float[Tensor, "B"]
+    local: Float[Tensor, "T 22 3 3"]  # root against the drift, then local joint rotations
+    rotations: Float[Tensor, "T 24 3 3"]  # global
+    world: Float[Tensor, "T P 3"]  # points in the world
+    anchored: Float[Tensor, "T P 3"]  # points relative to the camera's centre, world axes
+    cam_from_world: Float[Tensor, "T 3 3"]  # with drift and jitter
+    intrinsics: Float[Tensor, "T 4"]  # with the focal length's correction
+    metric_centres: Float[Tensor, "T 3"]  # s c_t, without drift
+    drift: Float[Tensor, "M 6"]
+    ground: Float[Tensor, "4"]
+    jitter_free: bool
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of this window."""
+        return len(self.world)
+
+    def size_border(
+        self, value: Float[Tensor, "T E R"]
+    ) -> tuple[Float[Tensor, "T E R"], Float[Tensor, "T E R c"] | None]:
+        """Residual divided by the body's relative size, and its explicit derivative by the betas.
+
+        Zero-mean motion terms in metres reward a smaller world (scale 21-46 % short, solver_probe
+        4.2). The caller divides its own derivatives by `points.size(betas)` too.
+        """
+        size = self.points.size(self.betas)
+        scaled = value / size
+        if self.layout.betas is None:
+            return scaled, None
+        relative = self.points.size_directions / (self.points.size_template * size)
+        return scaled, -scaled[..., None] * relative
+
+    def groups(self) -> dict[str, FeatureGroup]:
+        """How points, rotations and the pose as a whole move with the unknowns."""
+        free, count = self.layout.free, len(self.points.names)
+        moving = BODY_JOINT_COUNT if free.pose else 1
+        articulation = Articulation(
+            self.world,
+            self.world[:, :moving],
+            self.rotations[:, :moving],
+            self.points.moves[:moving],
+            self.points.above[:moving, :moving],
+        )
+        seen, columns = self._body_border(), self.layout.body
+        return {
+            "points": FeatureGroup(count, 3, 0, articulation, seen, columns, self._rigid()),
+            "anchored": FeatureGroup(count, 3, 0, articulation, seen, columns),
+            "rotations": FeatureGroup(moving, 3, column=3),
+            "pose": FeatureGroup(1, POSE_COLUMNS, column=6),
+        }
+
+    def _body_border(self) -> Float[Tensor, "T P3 c"] | None:
+        """Derivative of the points by focal length (everybody rides along) and betas."""
+        if self.layout.body is None:
+            return None
+        frames, count = self.world.shape[:2]
+        parts = []
+        if self.layout.focal is not None:
+            axis = self.cam_from_world[:, 2]
+            depth = (self.anchored[:, 0] * axis).sum(dim=-1, keepdim=True)
+            parts.append((depth * axis)[:, None, :, None].expand(-1, count, -1, -1))
+        if self.layout.betas is not None:
+            body, place = self.points.body, self.points.places
+            directions = body.point_shapedirs
+            bones = directions - directions[body.point_parent]
+            turned = self.rotations[:, body.point_parent] @ bones  # (T, P, 3, B)
+            walked = body.point_path[place] @ turned.flatten(start_dim=2)
+            parts.append(walked.reshape(frames, count, 3, -1))
+        return torch.cat(parts, dim=-1).flatten(start_dim=1, end_dim=2)
+
+    def _rigid(self) -> tuple[RigidBorder, ...]:
+        """How scale and drift move all points of a frame, as twists about the pelvis."""
+        found, frames = [], len(self.world)
+        if self.layout.scale is not None:
+            twist = self.world.new_zeros(frames, 6, 1)
+            twist[:, 3:, 0] = self.metric_centres
+            found.append(RigidBorder(self.layout.scale, twist, self.world.new_ones(frames, 1)))
+        place, freedom = self.layout.chain_drift, self.layout.free.drift
+        if place is not None:
+            basis = self.evidence.drift_basis
+            twist = self.world.new_zeros(frames, 6, freedom)
+            slope = left_jacobian(basis @ self.drift[:, :3])  # of Q_t by its rotation vector
+            twist[:, :3, :3] = slope
+            twist[:, 3:, :3] = -skew(self.anchored[:, 0]) @ slope
+            if freedom == 6:
+                twist[:, 3:, 3:] = torch.eye(3, dtype=twist.dtype, device=twist.device)
+            found.append(RigidBorder(place, twist, basis))
+        return tuple(found)
+
+
+def person_features(
+    points: PointSet,
+    known: Evidence,
+    layout: BorderLayout,
+    scene: Scene,
+    index: int,
+    start: int = 0,
+) -> PersonFeatures:
+    """Kinematics of one person at a state, in the frames of `known`.
+
+    These begin at frame `start` of the person's span.
+    """
+    person, frames = scene.people[index], len(known.times)
+    span = slice(start, start + frames)
+    rotations, pelvis = person.rotations[span], person.pelvis[span]
+    body_points, turned = forward_points(
+        points.body, person.betas[None], rotations[None, :, 0], pelvis[None], rotations[None, :, 1:]
+    )
+    world = body_points[0][:, points.places]
+    turn, offset = moved_by_drift(known.drift_basis, scene.drift)
+    local = rotations.clone()
+    local[:, 0] = turn.mT @ rotations[:, 0]
+    centres = torch.exp(scene.log_scale) * known.centres
+    cam_from_world = (turn @ known.world_from_cam).mT
+    if scene.jitter_information is not None:
+        cam_from_world = jitter_rotation(scene, known) @ cam_from_world
+    intrinsics = known.intrinsics.clone()
+    intrinsics[:, :2] *= scene.log_focal.exp()
+    return PersonFeatures(
+        points, known, layout, person.betas, local, turned[0], world,
+        world - (centres + offset)[:, None], cam_from_world, intrinsics, centres, scene.drift,
+        scene.ground, scene.jitter_information is not None,
+    )  # fmt: skip
+
+
+def jitter_rotation(scene: Scene, known: Evidence) -> Float[Tensor, "T 3 3"]:
+    """exp([j]x) of the frames of `known`: the camera shakes against what SLAM says."""
+    jitter = scene.jitter[known.first : known.first + len(known.times)]
+    return roma.rotvec_to_rotmat(jitter)

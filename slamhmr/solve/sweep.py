@@ -1,0 +1,307 @@
+"""One pass over a problem: linearise window by window, eliminate, solve, substitute back.
+
+Every chain is eliminated from both ends towards its middle, so two halves of time (and all people)
+run side by side in threads. Equations never exist as a whole: a window of frames is linearised,
+assembled, eliminated and forgotten. Its factor is kept while `Memory.frames` allow it and made again
+on the way back otherwise: the same numbers whatever the memory, so a clip of any length has one
+scale, one floor, one shape, and no seams.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slamhmr.solve.assemble import assemble
+from slamhmr.solve.banded import (
+    FLOOR,
+    Band,
+    Factor,
+    Front,
+    NotPositiveDefiniteError,
+    back_substitute,
+    eliminate,
+    empty_front,
+    swap_frames,
+)
+from slamhmr.solve.equations import Equations
+from slamhmr.solve.problem import REACH, ChainShape, Problem, Step
+
+S = TypeVar("S")
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How much of the machine a pass may use."""
+
+    threads: int = 1
+    window: int = 200  # frames that are linearised at once: larger ones lose to page faults
+    frames: int = 10_000  # frames, of all chains, whose factors are kept: about 0.15 MB each
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One half of one chain: windows of frames in the order of elimination."""
+
+    chain: int
+    backward: bool
+    windows: list[tuple[int, int]]  # [start, stop) of the residuals' first frames
+
+
+@dataclass
+class Eliminated:
+    """What a lane leaves: a front, and what it takes to go back."""
+
+    lane: Lane
+    fronts: list[Front]  # before every window
+    factors: list[Factor | None]  # None: made again when needed
+    front: Front
+    diagonal: Float[Tensor, "T d"]  # of H, this lane's part
+    gradient: Float[Tensor, "T d"]
+    corner: Float[Tensor, "g g"]
+    corner_gradient: Float[Tensor, "g"]
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The damped step of a pass and the decrease its quadratic model predicts."""
+
+    step: Step
+    predicted: float
+
+
+def middle_of(frames: int) -> int:
+    """First of the two frames at which both halves of a chain meet."""
+    return max((frames - REACH) // 2, 0)
+
+
+def lanes_of(shapes: Iterable[ChainShape], window: int) -> list[Lane]:
+    """Both halves of every chain, longest first."""
+    lanes = []
+    for index, shape in enumerate(shapes):
+        middle = middle_of(shape.frame_count)
+        ahead = [(a, min(a + window, middle)) for a in range(0, middle, window)]
+        behind = [(max(b - window, middle), b) for b in range(shape.frame_count, middle, -window)]
+        lanes += [Lane(index, False, ahead), Lane(index, True, behind)]
+    return sorted(lanes, key=lambda lane: -sum(b - a for a, b in lane.windows))
+
+
+def in_threads(work: Callable[[A], R], items: list[A], threads: int) -> list[R]:
+    """`work` on every item, in order; torch keeps to one thread in each."""
+    if threads <= 1 or len(items) <= 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(threads, len(items))) as pool:
+        return list(pool.map(work, items))
+
+
+def band_of(equations: Equations, damping: float, *, backward: bool) -> Band:
+    """A window's equations in the order of elimination, damped by a share of diag(H)."""
+    diagonal = equations.band[0]
+    if damping > 0:
+        diagonal = diagonal.clone()
+        diagonal.diagonal(dim1=-2, dim2=-1).mul_(1.0 + damping)
+    shared = torch.cat([equations.border, equations.gradient[..., None]], dim=-1)
+    band = Band(diagonal, equations.band[1], equations.band[2], shared)
+    return band.reversed() if backward else band
+
+
+class Sweep(Generic[S]):
+    """A problem at a state, damped and eliminated down to its border.
+
+    Raises NotPositiveDefiniteError where there is no factor.
+    """
+
+    def __init__(self, problem: Problem[S], state: S, damping: float, resources: Resources) -> None:
+        self.problem, self.state = problem, state
+        self.damping, self.resources = damping, resources
+        shapes = problem.chains
+        lanes = lanes_of(shapes, resources.window)
+        kept = resources.frames // (len(lanes) * resources.window)
+        self.eliminated = in_threads(
+            lambda lane: self._eliminate_lane(lane, kept), lanes, resources.threads
+        )
+        self.middles = [self._meet(index, shape) for index, shape in enumerate(shapes)]
+        self._reduce_border()
+
+    def factor(self, lane: Lane, index: int, front: Front) -> tuple[Factor, Front, Equations]:
+        """Linearise and eliminate one window of a lane."""
+        start, stop = lane.windows[index]
+        shape = self.problem.chains[lane.chain]
+        window = self.problem.window(self.state, lane.chain, start, stop, derivatives=True)
+        equations = assemble(window, shape)
+        band = band_of(equations, self.damping, backward=lane.backward)
+        count = max(band.diagonal.shape[-3] - REACH, 0)
+        if front.numel() == 0:
+            front = empty_front(band)
+        factor, left = eliminate(band, front, count, self.damping * FLOOR)
+        return factor, left, equations
+
+    def _eliminate_lane(self, lane: Lane, kept: int) -> Eliminated:
+        shape, border = self.problem.chains[lane.chain], self.problem.border(self.state)
+        sample = border[0].value if len(border) > 0 else torch.zeros((), dtype=torch.float64)
+        shared = len(shape.border_columns)
+        width = REACH * shape.unknowns + shared + 1
+        front = sample.new_zeros(width, width)
+        found = Eliminated(
+            lane, [], [], front,
+            sample.new_zeros(shape.frame_count, shape.unknowns),
+            sample.new_zeros(shape.frame_count, shape.unknowns),
+            sample.new_zeros(shared, shared), sample.new_zeros(shared),
+        )  # fmt: skip
+        for index in range(len(lane.windows)):
+            found.fronts.append(front)
+            factor, front, equations = self.factor(lane, index, front)
+            found.factors.append(factor if index >= len(lane.windows) - kept else None)
+            touched = slice(equations.start, equations.start + len(equations.gradient))
+            found.diagonal[touched] += equations.band[0].diagonal(dim1=-2, dim2=-1)
+            found.gradient[touched] += equations.gradient
+            found.corner += equations.corner
+            found.corner_gradient += equations.corner_gradient
+        found.front = front
+        return found
+
+    def halves(self, chain: int) -> list[Eliminated]:
+        """What the two lanes of a chain left: forward, backward."""
+        found = [e for e in self.eliminated if e.lane.chain == chain]
+        return sorted(found, key=lambda e: e.lane.backward)
+
+    def _meet(self, chain: int, shape: ChainShape) -> "Middle":
+        ahead, behind = self.halves(chain)
+        size = shape.unknowns
+        front = ahead.front + swap_frames(behind.front, size)
+        frames = slice(0, REACH * size)
+        block = front[frames, frames].clone()
+        block.diagonal().add_(self.damping * FLOOR)
+        if shape.frame_count < REACH:  # the first of two places is empty
+            block[:size, :size] = torch.eye(size, dtype=block.dtype, device=block.device)
+        lower = _cholesky(block, "the middle of a clip")
+        panel = torch.linalg.solve_triangular(lower, front[frames, REACH * size :], upper=False)
+        schur = front[REACH * size :, REACH * size :] - panel.T @ panel
+        return Middle(lower, panel, schur)
+
+    def _reduce_border(self) -> None:
+        sample, count = self.eliminated[0].gradient, self.problem.border_count
+        corner, gradient = sample.new_zeros(count, count), sample.new_zeros(count)
+        for found in self.eliminated:
+            columns = self.problem.chains[found.lane.chain].border_columns
+            corner[columns[:, None], columns[None, :]] += found.corner
+            gradient[columns] += found.corner_gradient
+        for residual in self.problem.border(self.state):
+            if residual.derivative is not None:
+                corner += residual.weight * residual.derivative.T @ residual.derivative
+                gradient += residual.weight * residual.derivative.T @ residual.value
+        self.corner_diagonal, self.corner_gradient = corner.diagonal().clone(), gradient.clone()
+        corner.diagonal().add_(self.damping * (self.corner_diagonal + FLOOR))
+        for middle, shape in zip(self.middles, self.problem.chains, strict=True):
+            columns = shape.border_columns
+            corner[columns[:, None], columns[None, :]] += middle.schur[:-1, :-1]
+            gradient[columns] += middle.schur[:-1, -1]
+        self.border_gradient = gradient
+        self.border_factor = _cholesky(corner, "the border") if count > 0 else corner
+
+    def solve(self) -> Solved:
+        """The step of (H + damping diag(H)) dx = -gradient."""
+        border = self.border_gradient
+        if len(border) > 0:
+            border = -torch.cholesky_solve(border[:, None], self.border_factor)[:, 0]
+        steps = []
+        for chain, (middle, shape) in enumerate(
+            zip(self.middles, self.problem.chains, strict=True)
+        ):
+            own = torch.cat([border[shape.border_columns], border.new_ones(1)])
+            right = middle.panel @ own
+            upper = middle.lower.T
+            met = -torch.linalg.solve_triangular(upper, right[:, None], upper=True)[:, 0]
+            step = border.new_zeros(shape.frame_count, shape.unknowns)
+            first = middle_of(shape.frame_count)
+            step[first : first + REACH] = met.reshape(REACH, -1)[-shape.frame_count :]
+            steps.append((chain, step, met, own))
+        jobs = [
+            (found, step, met, own)
+            for chain, step, met, own in steps
+            for found in self.halves(chain)
+        ]
+        in_threads(lambda job: self._go_back(*job), jobs, self.resources.threads)
+        step = Step([step for _, step, _, _ in steps], border)
+        return Solved(step, self._predicted(step))
+
+    def _go_back(self, found: Eliminated, step: Tensor, met: Tensor, own: Tensor) -> None:
+        """Write the increments of one lane into `step`, from the middle outwards."""
+        frames = met.reshape(REACH, -1)
+        known = torch.cat([*(frames.flip(0) if found.lane.backward else frames), own])
+        for index, factor in self.back(found):
+            part, known = back_substitute(factor, known)
+            step[self.frames_of(found.lane, index, len(part))] = (
+                part.flip(0) if found.lane.backward else part
+            )
+
+    def back(self, found: Eliminated) -> Iterator[tuple[int, Factor]]:
+        """Windows of a lane and their factors, last eliminated first; made again if not kept."""
+        for index in range(len(found.lane.windows) - 1, -1, -1):
+            factor = found.factors[index]
+            if factor is None:
+                factor, _, _ = self.factor(found.lane, index, found.fronts[index])
+            yield index, factor
+
+    def frames_of(self, lane: Lane, index: int, count: int) -> slice:
+        """The frames that a window of a lane eliminated, in ascending order."""
+        start, _ = lane.windows[index]
+        first = start + REACH if lane.backward else start
+        return slice(first, first + count)
+
+    def _predicted(self, step: Step) -> float:
+        """Decrease of the undamped quadratic model: 1/2 dx' (damping D dx - g)."""
+        total = step.border.new_zeros(())
+        for chain, moved in enumerate(step.chains):
+            ahead, behind = self.halves(chain)
+            scaled = self.damping * (ahead.diagonal + behind.diagonal + FLOOR) * moved
+            total = total + (moved * (scaled - ahead.gradient - behind.gradient)).sum()
+        border = step.border
+        scaled = self.damping * (self.corner_diagonal + FLOOR) * border
+        return 0.5 * float(total + (border * (scaled - self.corner_gradient)).sum())
+
+
+@dataclass(frozen=True)
+class Middle:
+    """Where the halves of a chain meet: two frames, and what is left on the border."""
+
+    lower: Float[Tensor, "D D"]  # D = 2 d
+    panel: Float[Tensor, "D m"]
+    schur: Float[Tensor, "m m"]
+
+
+def _cholesky(matrix: Tensor, name: str) -> Tensor:
+    lower, info = torch.linalg.cholesky_ex(matrix)
+    if int(info) != 0:
+        raise NotPositiveDefiniteError(name)
+    return lower
+
+
+def energies_of(problem: Problem[S], state: S, resources: Resources) -> dict[str, float]:
+    """Energy of every term at a state; {"not finite": inf} where any is not finite."""
+    jobs = [
+        (chain, start, min(start + resources.window, shape.frame_count))
+        for chain, shape in enumerate(problem.chains)
+        for start in range(0, shape.frame_count, resources.window)
+    ]
+
+    def of_window(job: tuple[int, int, int]) -> dict[str, float]:
+        window = problem.window(state, *job, derivatives=False)
+        return {name: float(energy) for name, energy in window.energies().items()}
+
+    total: dict[str, float] = {}
+    parts = in_threads(of_window, jobs, resources.threads)
+    parts += [{r.name: float(r.energy())} for r in problem.border(state)]
+    for part in parts:
+        for name, energy in part.items():
+            total[name] = total.get(name, 0.0) + energy
+    if not all(math.isfinite(energy) for energy in total.values()):
+        return {"not finite": math.inf}
+    return total

@@ -1,0 +1,83 @@
+"""Terms on what cameras may be wrong in: drift, jitter, focal length, the direction of gravity."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from slamhmr.scene import plane_axes
+from slamhmr.solve.problem import BorderResidual
+from slamhmr.terms.register import BorderContext, term
+
+DEGREE = math.pi / 180.0
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """Drift after one second, rotation and centre; jitter of every frame. One sigma per axis."""
+
+    weight: float = 1.0
+    drift_deg: float = 0.2
+    drift: float = 0.01  # m
+    jitter_deg: float = 0.1
+
+
+@term("camera", CameraSettings, on_border=True)
+def camera(context: BorderContext, settings: CameraSettings) -> list[BorderResidual]:
+    """Deviation of the cameras from SLAM: modes of a random walk, and white jitter of each frame.
+
+    The jitter was minimised over before (`jitter.settle`): it counts in the energy only.
+    """
+    scene, place = context.scene, context.layout.drift
+    if place is None:
+        return []
+    freedom = context.layout.free.drift
+    walk = math.sqrt(max(context.seconds, 1e-3))
+    unit = [settings.drift_deg * DEGREE * walk] * 3 + [settings.drift * walk] * 3
+    sigma = scene.drift.new_tensor(unit[:freedom])
+    value = (scene.drift[:, :freedom] / sigma).flatten()
+    derivative = value.new_zeros(len(value), context.layout.width(len(context.frames)))
+    derivative[:, place] = torch.diag(1.0 / sigma.repeat(len(scene.drift)))
+    jitter = scene.jitter.flatten() / (settings.jitter_deg * DEGREE)
+    return [
+        BorderResidual("camera", value, settings.weight, derivative),
+        BorderResidual("camera", jitter, settings.weight),
+    ]
+
+
+@dataclass(frozen=True)
+class GravitySettings:
+    """`sigma_deg` of each tilt from what the start says."""
+
+    weight: float = 1.0
+    sigma_deg: float = 3.0
+
+
+@term("gravity", GravitySettings, on_border=True)
+def gravity(context: BorderContext, settings: GravitySettings) -> list[BorderResidual]:
+    """Tilt of gravity against the start's, whose vertical is z."""
+    up, place = context.scene.up, context.layout.gravity
+    unit = settings.sigma_deg * DEGREE
+    value = up[:2] / unit
+    derivative = value.new_zeros(2, context.layout.width(len(context.frames)))
+    if place is not None:
+        derivative[:, place] = plane_axes(up)[:, :2].T / unit
+    return [BorderResidual("gravity", value, settings.weight, derivative)]
+
+
+@dataclass(frozen=True)
+class FocalSettings:
+    """`sigma`: relative error of the given focal length."""
+
+    weight: float = 1.0
+    sigma: float = 0.1
+
+
+@term("focal", FocalSettings, on_border=True)
+def focal(context: BorderContext, settings: FocalSettings) -> list[BorderResidual]:
+    """Log of the focal length against the given one."""
+    value = context.scene.log_focal[None] / settings.sigma
+    derivative = value.new_zeros(1, context.layout.width(len(context.frames)))
+    if context.layout.focal is not None:
+        derivative[0, context.layout.focal] = 1.0 / settings.sigma
+    return [BorderResidual("focal", value, settings.weight, derivative)]

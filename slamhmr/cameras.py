@@ -2,9 +2,10 @@
 
 The drift is a random walk from the first camera on, in its Karhunen-Loeve basis, cut off after
 `MODES` modes: B(s) = sum_k z_k sqrt(2) sin((k - 1/2) pi s) / ((k - 1/2) pi), z_k standard normal,
-s = 0 ... 1 over the clip (Loeve 1978, section 37.5). Six modes hold 97 % of its variance; what they
-cannot follow, the jitter and the people's own motion take. So the cameras of any number of people and
-frames cost a few shared unknowns, where six unknowns per frame would couple all people of all frames.
+s = 0 ... 1 over the clip (Loeve 1978, section 37.5). Six modes hold 97 % of its variance; what
+they cannot follow, the jitter and the people's own motion take. So the cameras of any number of
+people and frames cost a few shared unknowns, where six unknowns per frame would couple all people
+of all frames.
 """
 
 import math
@@ -68,7 +69,7 @@ def metric_cameras(state: SceneState) -> Float[Tensor, "T 4 4"]:
 
 
 def corrected_intrinsics(state: SceneState) -> Float[Tensor, "T 4"]:
-    """fx fy cx cy, px, with the focal length that was solved for."""
+    """Fx fy cx cy, px, with the focal length that was solved for."""
     intrinsics = state.cameras.intrinsics.clone()
     intrinsics[:, :2] *= state.log_focal.exp()
     return intrinsics

@@ -1,9 +1,9 @@
 """The cameras' jitter: in every frame the small rotation that suits everybody's keypoints best.
 
 Minimised over for each state of the people (variable projection, Golub and Pereyra 1973, with
-Kaufman's approximation of the Hessian), so that it couples neither frames nor people: 3 unknowns per
-frame that cost next to nothing. A camera's position needs none of its own: 5 mm at 5 m look like
-0.06 degrees.
+Kaufman's approximation of the Hessian), so that it couples neither frames nor people: 3 unknowns
+per frame that cost next to nothing. A camera's position needs none of its own: 5 mm at 5 m look
+like 0.06 degrees.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,11 @@
 """Unknowns of a scene, what is known of it, and how a step moves it.
 
 Per person and frame the unknowns are the pelvis joint (3, metres), and body-frame increments of
-the root rotation (3) and of the 21 joint rotations (63). Shared (the border): log scale, ground (two
-tilts, offset), gravity (two tilts), log focal length, drift of the cameras, betas. People are
-anchored to their camera: X = C_t + Q_t Y, where Y is the position seen from the camera, C_t its
-centre and Q_t its drift; the retraction keeps Y when scale and drift move, so image points do not
-depend on them at all, and world points have the derivatives of C_t and Q_t.
+the root rotation (3) and of the 21 joint rotations (63). Shared (the border): log scale, ground
+(two tilts, offset), gravity (two tilts), log focal length, drift of the cameras, betas. People
+are anchored to their camera: X = C_t + Q_t Y, where Y is the position seen from the camera, C_t
+its centre and Q_t its drift; the retraction keeps Y when scale and drift move, so image points do
+not depend on them at all, and world points have the derivatives of C_t and Q_t.
 """
 
 from dataclasses import dataclass, replace

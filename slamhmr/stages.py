@@ -1,160 +1,30 @@
 """One stage: frees some unknowns of a scene state and minimises the terms its YAML names."""
 
 import logging
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from slamhmr.body import BodyModel
-from slamhmr.cameras import degrees_of_freedom
-from slamhmr.errors import BackendError, ConfigError
-from slamhmr.evidence import gather_evidence, scene_of, spans, state_of
-from slamhmr.features import person_features
-from slamhmr.jitter import settle
-from slamhmr.scene import BorderLayout, Evidence, Free, PointSet, Scene, point_set, retract
+from slamhmr.errors import BackendError
+from slamhmr.evidence import spans, state_of
+from slamhmr.scene import Scene
+from slamhmr.scene_problem import (
+    Known,
+    SceneProblem,
+    StageSpec,
+    check_stage,
+    rounds,
+    scene_problem,
+)
 from slamhmr.solve.levenberg import Schedule, Summary, minimise
-from slamhmr.solve.problem import REACH, BorderResidual, ChainShape, Step, Window
 from slamhmr.solve.sweep import Resources, energies_of
-from slamhmr.terms import TERMS, BorderContext, Term, term_settings
-from slamhmr.types import CameraTrack, Initial, Observations, SceneState, StageReport
+from slamhmr.terms import term_settings
+from slamhmr.types import SceneState, StageReport
 
 log = logging.getLogger(__name__)
 WINDOW = 1000  # frames that are checked at once
-FREE_NAMES = ("root", "pose", "betas", "scale", "ground", "gravity", "focal", "cameras")
-# Unknowns that nothing but their own term holds, or that other terms need: free name -> terms.
-NEEDED_TERMS = {
-    "gravity": ("gravity",), "focal": ("focal",), "cameras": ("camera", "reprojection")
-}  # fmt: skip
-
-
-@runtime_checkable
-class StageSpec(Protocol):
-    """What a stage of the configuration holds."""
-
-    @property
-    def free(self) -> list[str]:
-        """Unknowns the stage moves."""
-        ...
-
-    @property
-    def terms(self) -> dict[str, dict[str, Any]]:
-        """Terms and their settings."""
-        ...
-
-    @property
-    def iterations(self) -> int:
-        """Most iterations of one round."""
-        ...
-
-
-@dataclass(frozen=True)
-class SceneProblem:
-    """The energy of one round of a stage, as Levenberg-Marquardt sees it."""
-
-    points: PointSet
-    evidence: list[Evidence]
-    layout: BorderLayout
-    settings: dict[str, Any]
-    start: Scene
-
-    @property
-    def chains(self) -> list[ChainShape]:
-        """One chain per person."""
-        return [
-            ChainShape(len(known.times), self.layout.free.columns, self.layout.columns(index))
-            for index, known in enumerate(self.evidence)
-        ]
-
-    @property
-    def border_count(self) -> int:
-        """Shared unknowns."""
-        return self.layout.width(len(self.evidence))
-
-    def window(
-        self, state: Scene, chain: int, start: int, stop: int, *, derivatives: bool
-    ) -> Window:
-        """All terms of one person that begin in frames [start, stop) of its span."""
-        known = self.evidence[chain]
-        part = known.part(start, min(stop + REACH, len(known.times)))
-        features = person_features(self.points, part, self.layout, state, chain, start)
-        residuals = [
-            term.person(features, chosen, derivatives)
-            for term, chosen in self._terms()
-            if term.person is not None
-        ]
-        local = None
-        if derivatives and state.jitter_information is not None:
-            local = state.jitter_information[part.first : part.first + len(part.times)]
-        return Window(start, stop, features.groups() if derivatives else {}, residuals, local)
-
-    def border(self, state: Scene) -> list[BorderResidual]:
-        """Terms on shared unknowns alone."""
-        last = max(known.first + len(known.times) for known in self.evidence)
-        context = BorderContext(
-            state,
-            self.start,
-            self.layout,
-            tuple(len(known.times) for known in self.evidence),
-            tuple(known.height_m for known in self.evidence),
-            self.points,
-            last / max(self.frame_rate, 1e-6),
-        )
-        return [
-            residual
-            for term, chosen in self._terms()
-            if term.border is not None
-            for residual in term.border(context, chosen)
-        ]
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second, from the first person's times."""
-        times = self.evidence[0].times
-        return (len(times) - 1) / float(times[-1] - times[0]) if len(times) > 1 else 30.0
-
-    def _terms(self) -> list[tuple[Term, Any]]:
-        return [(TERMS[name], chosen) for name, chosen in self.settings.items()]
-
-    def retract(self, state: Scene, step: Step) -> Scene:
-        """The state moved by a step, and the cameras' jitter after it."""
-        return self.settled(retract(state, step, self.layout, self.evidence))
-
-    def settled(self, state: Scene) -> Scene:
-        """The state with the jitter that suits it, where the cameras are free."""
-        if self.layout.free.drift == 0:
-            return state
-        sigma = self.settings["camera"].jitter_deg * math.pi / 180.0
-        reprojection = self.settings["reprojection"]
-        return settle(state, self.evidence, self.layout, self.points, reprojection, sigma)
-
-
-def check_stage(name: str, stage: StageSpec) -> None:
-    """Raise ConfigError if a stage frees or uses something that does not exist."""
-    for free in stage.free:
-        if free not in FREE_NAMES:
-            raise ConfigError(
-                f"stage '{name}': free '{free}' is unknown; available: {', '.join(FREE_NAMES)}"
-            )
-        for needed in NEEDED_TERMS.get(free, ()):
-            if needed not in stage.terms:
-                raise ConfigError(f"stage '{name}': free '{free}' needs the term '{needed}'")
-    if "root" not in stage.free:
-        raise ConfigError(f"stage '{name}': 'root' must be among the free unknowns")
-    if stage.iterations < 1:
-        raise ConfigError(f"stage '{name}': iterations is {stage.iterations}, must be 1 or more")
-    for term_name, values in stage.terms.items():
-        for index in range(rounds(stage)):
-            term_settings(name, term_name, values, index)
-        if TERMS[term_name].needs_pose and "pose" not in stage.free:
-            raise ConfigError(f"stage '{name}': term '{term_name}' needs 'pose' among the free")
-    if all(TERMS[term_name].person is None for term_name in stage.terms):
-        raise ConfigError(f"stage '{name}': no term looks at people, nothing can be solved")
 
 
 def _require_finite_start(
@@ -176,64 +46,6 @@ def _require_finite_start(
                         f"'{residual.name}' is not finite there (the start puts a seen point "
                         "behind the camera); exclude the frame or the person in constraints.yaml"
                     )
-
-
-def rounds(stage: StageSpec) -> int:
-    """Number of rounds: the length of the longest list among the settings (annealing)."""
-    lengths = [
-        len(value)
-        for values in stage.terms.values()
-        for value in values.values()
-        if isinstance(value, list | tuple)
-    ]
-    return max([*lengths, 1])
-
-
-def free_unknowns(stage: StageSpec, cameras: CameraTrack) -> Free:
-    """What the stage moves of what this clip's cameras leave open."""
-    moves = cameras.moving and not cameras.scale_known
-    return Free(
-        pose="pose" in stage.free,
-        betas="betas" in stage.free,
-        scale="scale" in stage.free and moves,
-        ground="ground" in stage.free,
-        gravity="gravity" in stage.free,
-        focal="focal" in stage.free,
-        drift=degrees_of_freedom(cameras) if "cameras" in stage.free else 0,
-    )
-
-
-@dataclass(frozen=True)
-class Known:
-    """What every stage of a run is given beside the state.
-
-    `height_m` is NaN where no stature is known; `cuts` are first frames of new takes, across
-    which no term reaches.
-    """
-
-    observations: Observations
-    initial: Initial
-    body: BodyModel
-    height_m: Float[Tensor, "N"]
-    cuts: tuple[int, ...] = ()
-
-
-def scene_problem(
-    state: SceneState, known: Known, name: str, stage: StageSpec, *, round_index: int = -1
-) -> tuple[SceneProblem, Scene]:
-    """The energy of one round of a stage at a state (the last one by default), and that state."""
-    points = point_set(known.body)
-    evidence = gather_evidence(
-        state, known.observations, known.initial, points, known.height_m, known.cuts
-    )
-    free = free_unknowns(stage, state.cameras)
-    scene, layout = scene_of(state), BorderLayout(free, state.betas.shape[-1])
-    index = round_index % rounds(stage)
-    settings = {
-        term: term_settings(name, term, values, index) for term, values in stage.terms.items()
-    }
-    problem = SceneProblem(points, evidence, layout, settings, scene)
-    return problem, scene
 
 
 def run_stage(

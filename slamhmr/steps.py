@@ -21,6 +21,7 @@ from slamhmr.geometry import default_intrinsics
 from slamhmr.init.stature import fit_heights
 from slamhmr.registry import DETECTORS, INITIALISERS, SLAM, backend
 from slamhmr.runfolder import RunFolder
+from slamhmr.scene_problem import Known, check_stage
 from slamhmr.sequence import (
     Sequence,
     known_heights,
@@ -29,7 +30,7 @@ from slamhmr.sequence import (
 )
 from slamhmr.slam.intrinsics import known_intrinsics
 from slamhmr.solve.sweep import Resources
-from slamhmr.stages import Known, check_stage, run_stage
+from slamhmr.stages import run_stage
 from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
 from slamhmr.undistort import undistort_observations, undistorted_video, write_undistorted
 

@@ -9,7 +9,8 @@ from slamhmr.body import load_body
 from slamhmr.config import load_config
 from slamhmr.errors import BackendError, ConfigError
 from slamhmr.evidence import apparent_size, scene_of, spans, state_of
-from slamhmr.stages import Known, check_stage, run_stage
+from slamhmr.scene_problem import Known, check_stage
+from slamhmr.stages import run_stage
 from slamhmr.synth.noise import observe
 from slamhmr.synth.scene import SceneSpec, make_scene
 from slamhmr.types import Initial

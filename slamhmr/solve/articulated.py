@@ -85,9 +85,7 @@ def summed_twists(found: Twists, values: Float[Tensor, "T F 3 m"]) -> Float[Tens
     return summed.reshape(frames, -1, TWIST, width)
 
 
-def transposed_product(
-    found: Twists, summed: Float[Tensor, "T C 6 m"]
-) -> Float[Tensor, "T d m"]:
+def transposed_product(found: Twists, summed: Float[Tensor, "T C 6 m"]) -> Float[Tensor, "T d m"]:
     """J' V, from `summed_twists` of V."""
     return (found.by_joint().mT @ summed).flatten(start_dim=1, end_dim=2)
 
@@ -114,7 +112,7 @@ def isotropic_inertias(
     parts = torch.cat([weights.new_ones(frames, count, 1), x, y, outer.flatten(2)], dim=-1)
     sums = here.moves @ (weights[..., None] * parts)  # (T, C, 16)
     mass, first, second = sums[..., 0], sums[..., 1:4], sums[..., 4:7]
-    moment = sums[..., 7:].unflatten(-1, (3, 3))
+    moment = sums[..., 7:].reshape(*mass.shape, 3, 3)
     eye = torch.eye(3, dtype=x.dtype, device=x.device)
     inertia = weights.new_empty(*mass.shape, TWIST, TWIST)
     trace = moment.diagonal(dim1=-2, dim2=-1).sum(dim=-1)

@@ -93,7 +93,9 @@ def assemble(window: Window, shape: ChainShape) -> Equations:
         residuals = [r for r in window.residuals if r.group == name]
         if len(residuals) == 0:
             continue
-        folded = _empty_fold(group, frames, _dense_columns(window, shared), eliminated.width, sample)
+        folded = _empty_fold(
+            group, frames, _dense_columns(window, shared), eliminated.width, sample
+        )
         for residual in residuals:
             _fold(residual, window.count, folded, equations, eliminated)
         if group.border is not None:

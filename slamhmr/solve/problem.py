@@ -51,10 +51,10 @@ class RigidBorder:
 class FeatureGroup:
     """Features of one chain and how they move with its unknowns.
 
-    F features of D dimensions. With `articulation` they are its points. Without, feature f is itself
-    the unknowns at columns `column + f * D` ... of the frame. `border` is their own derivative
-    by the border columns `border_slice` of the chain, `rigid` by further ones that move all points
-    of a frame as one body.
+    F features of D dimensions. With `articulation` they are its points. Without, feature f is
+    itself the unknowns at columns `column + f * D` ... of the frame. `border` is their own
+    derivative by the border columns `border_slice` of the chain, `rigid` by further ones that
+    move all points of a frame as one body.
     """
 
     feature_count: int

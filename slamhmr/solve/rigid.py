@@ -4,7 +4,6 @@ Their derivative is a twist per frame times a basis over time, so their products
 sums over points that the chain needs anyway, whatever the number of columns.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

@@ -1,10 +1,10 @@
 """One pass over a problem: linearise window by window, eliminate, solve, substitute back.
 
-Every chain is eliminated from both ends towards its middle, so two halves of time (and all people)
-run side by side in threads. Equations never exist as a whole: a window of frames is linearised,
-assembled, eliminated and forgotten. Its factor is kept while `Memory.frames` allow it and made again
-on the way back otherwise: the same numbers whatever the memory, so a clip of any length has one
-scale, one floor, one shape, and no seams.
+Every chain is eliminated from both ends towards its middle, so two halves of time (and all
+people) run side by side in threads. Equations never exist as a whole: a window of frames is
+linearised, assembled, eliminated and forgotten. Its factor is kept while `Resources.frames` allow
+it and made again on the way back otherwise: the same numbers whatever the memory, so a clip of
+any length has one scale, one floor, one shape, and no seams.
 """
 
 import math
@@ -229,8 +229,8 @@ class Sweep(Generic[S]):
             for found in self.halves(chain)
         ]
         in_threads(lambda job: self._go_back(*job), jobs, self.resources.threads)
-        step = Step([step for _, step, _, _ in steps], border)
-        return Solved(step, self._predicted(step))
+        whole = Step([own for _, own, _, _ in steps], border)
+        return Solved(whole, self._predicted(whole))
 
     def _go_back(self, found: Eliminated, step: Tensor, met: Tensor, own: Tensor) -> None:
         """Write the increments of one lane into `step`, from the middle outwards."""

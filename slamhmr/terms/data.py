@@ -28,9 +28,9 @@ def reprojection(
     """Image distance of each keypoint from its point of the body, in sigmas of the person's size.
 
     r = (project(R_cw Y) - keypoint) / (sigma * size_px), weight = confidence, robust per point. Y
-    is the point relative to the camera's centre, so scale and drift do not enter. Seen points behind
-    the camera make the energy infinite. Source: SLAHMR's joints2d, there with a fixed 100 px per
-    coordinate.
+    is the point relative to the camera's centre, so scale and drift do not enter. Seen points
+    behind the camera make the energy infinite. Source: SLAHMR's joints2d, there with a fixed 100
+    px per coordinate.
     """
     known = features.evidence
     points_cam = features.anchored[:, known.keypoint_points] @ features.cam_from_world.mT

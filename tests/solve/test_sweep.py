@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import solveh_banded
-
 from linear import LinearProblem, flat
+from scipy.linalg import solveh_banded
 
 from slamhmr.solve.banded import FLOOR, NotPositiveDefiniteError
 from slamhmr.solve.sweep import Resources, Sweep

@@ -10,10 +10,10 @@ import torch
 
 from slamhmr.features import person_features
 from slamhmr.scene import Person, retract
+from slamhmr.scene_problem import SceneProblem
 from slamhmr.solve.assemble import assemble
 from slamhmr.solve.problem import Step, robust_weight
 from slamhmr.solve.sweep import Resources, energies_of
-from slamhmr.stages import SceneProblem
 from slamhmr.terms import TERMS, term_settings
 
 EXACT_AT_TRUTH = {"reprojection": {}, "initial_pose": {}, "scale": {}}

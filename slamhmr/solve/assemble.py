@@ -87,15 +87,13 @@ def assemble(window: Window, shape: ChainShape) -> Equations:
         sample.new_zeros(shared, shared),
         sample.new_zeros(shared),
     )
-    eliminated = _Local(window, equations)
+    eliminated, dense = _Local(window, equations), _dense_columns(window, shared)
     ridden: list[tuple[FeatureGroup, _Folded]] = []
     for name, group in window.groups.items():
         residuals = [r for r in window.residuals if r.group == name]
         if len(residuals) == 0:
             continue
-        folded = _empty_fold(
-            group, frames, _dense_columns(window, shared), eliminated.width, sample
-        )
+        folded = _empty_fold(group, frames, dense, eliminated.width, sample)
         for residual in residuals:
             _fold(residual, window.count, folded, equations, eliminated)
         if group.border is not None:
@@ -237,7 +235,8 @@ def _fold_feature_border(
 ) -> None:
     """Take the features' own dependence on the border into `folded.border` and the corner."""
     columns = group.border_slice
-    assert group.border is not None and columns is not None
+    assert group.border is not None
+    assert columns is not None
     frames, width = len(group.border), folded.border.shape[-1]
     own = group.border.reshape(frames, group.feature_count, group.dimension, -1)
     flat = own.flatten(end_dim=2)

@@ -28,7 +28,10 @@ class NotPositiveDefiniteError(Exception):
 
 @dataclass(frozen=True)
 class Band:
-    """Block rows in the order of elimination: `ahead[t]` couples t to t + 1, `beyond[t]` to t + 2."""
+    """Block rows in the order of elimination.
+
+    `ahead[t]` couples frames t and t + 1, `beyond[t]` t and t + 2.
+    """
 
     diagonal: Float[Tensor, "*batch n d d"]
     ahead: Float[Tensor, "*batch n d d"]
@@ -83,26 +86,41 @@ def eliminate(band: Band, front: Front, count: int, floor: float = 0.0) -> tuple
     failed = []
     first, second, rest = slice(0, size), slice(size, 2 * size), slice(2 * size, None)
     eye = floor * torch.eye(size, dtype=front.dtype, device=front.device)
+    # The upper triangle of the front, block row by block row: half of the products suffice.
+    top, middle, corner = front[..., first, :], front[..., second, size:], front[..., rest, rest]
     for t in range(count):
-        pivot = front[..., first, first] + band.diagonal[..., t, :, :] + eye
         panel = panels[..., t, :, :]
-        torch.add(front[..., first, second], band.ahead[..., t, :, :], out=panel[..., first])
+        torch.add(top[..., second], band.ahead[..., t, :, :], out=panel[..., first])
         panel[..., second] = band.beyond[..., t, :, :]
-        torch.add(front[..., first, rest], band.shared[..., t, :, :], out=panel[..., rest])
+        torch.add(top[..., rest], band.shared[..., t, :, :], out=panel[..., rest])
+        pivot = top[..., first] + band.diagonal[..., t, :, :] + eye
         factor, info = torch.linalg.cholesky_ex(pivot)
         failed.append(info)
         lower[..., t, :, :] = factor
         solved = torch.linalg.solve_triangular(factor, panel, upper=False)
         panels[..., t, :, :] = solved
-        update = -(solved.transpose(-1, -2) @ solved)
-        update[..., first, first] += front[..., second, second]
-        update[..., first, rest] += front[..., second, rest]
-        update[..., rest, first] += front[..., rest, second]
-        update[..., rest, rest] += front[..., rest, rest]
-        front = update
+        negative = -solved.mT
+        top = negative[..., first, :] @ solved
+        top[..., first] += middle[..., first]
+        top[..., rest] += middle[..., size:]
+        middle = negative[..., second, :] @ solved[..., size:]
+        corner = corner + negative[..., rest, :] @ solved[..., rest]
     if count > 0 and bool((torch.stack(failed) != 0).any()):
         raise NotPositiveDefiniteError("pivot block of a frame")
-    return Factor(lower, panels), front + _left_over(band, count, front)
+    return Factor(lower, panels), _mirrored(top, middle, corner) + _left_over(band, count, front)
+
+
+def _mirrored(top: Tensor, middle: Tensor, corner: Tensor) -> Front:
+    """The whole front from its upper block rows."""
+    size = top.shape[-2]
+    front = top.new_zeros(*top.shape[:-2], top.shape[-1], top.shape[-1])
+    front[..., :size, size:] = top[..., size:]
+    front[..., size : 2 * size, 2 * size :] = middle[..., size:]
+    front = front + front.mT
+    front[..., :size, :size] = top[..., :size]
+    front[..., size : 2 * size, size : 2 * size] = middle[..., :size]
+    front[..., 2 * size :, 2 * size :] = corner
+    return front
 
 
 def _left_over(band: Band, count: int, front: Front) -> Front:

@@ -77,6 +77,14 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the scores here")
     evaluate.set_defaults(run=_eval)
 
+    bench = commands.add_parser("bench", help="measure the solver on made scenes")
+    benchmarks = bench.add_subparsers(required=True, metavar="BENCHMARK")
+    for name, words in (("speed", "cost against frames and people"), ("convergence", "and L-BFGS")):
+        benchmark = benchmarks.add_parser(name, help=words)
+        benchmark.add_argument("--out", type=Path, default=Path("bench"), metavar="DIR")
+        benchmark.add_argument("fields", nargs="*", metavar="key=value", help="frames=300 people=2")
+        benchmark.set_defaults(run=_bench, benchmark=name)
+
     doctor = commands.add_parser("doctor", help="what is installed, what is missing, what it gives")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -125,6 +133,16 @@ def _eval(options: argparse.Namespace) -> int:
     print(format_table(scores))
     if options.json is not None:
         write_json(options.json, scores)
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    if options.benchmark == "speed":
+        from slamhmr.bench.speed import run_speed as run
+    else:
+        from slamhmr.bench.convergence import run_convergence as run
+
+    print(run(options.fields, options.out))
     return 0
 
 

@@ -40,7 +40,9 @@ assert not heavy, heavy
 """
     done = run_process("--help", code=code)
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in ("optimize", "demo", "synth", "eval", "doctor"))
+    assert all(
+        name in done.stdout for name in ("optimize", "demo", "synth", "eval", "bench", "doctor")
+    )
 
 
 def test_help_is_quick():
@@ -52,7 +54,7 @@ def test_help_is_quick():
     assert min(seconds) < 0.5
 
 
-@pytest.mark.parametrize("command", ["optimize", "demo", "synth", "eval", "doctor"])
+@pytest.mark.parametrize("command", ["optimize", "demo", "synth", "eval", "bench", "doctor"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main([command, "--help"])

@@ -209,7 +209,7 @@ class PointSet:
     places: Int[Tensor, "P"]  # among body.point_names
     moves: Bool[Tensor, "22 P"]  # the joint's rotation moves the point
     above: Bool[Tensor, "22 22"]  # [i, j]: joint i is joint j or an ancestor of it
-    contact: Int[Tensor, "4"]
+    contact: Int[Tensor, "c"]  # heels and toes
     clearance: Float[Tensor, "P"]  # m above the ground with the sole flat on it; 0 but for the feet
     size_directions: Float[Tensor, "B"]  # d length / d betas of the size measure
     size_template: float  # metres, neck to ankles at rest
@@ -225,15 +225,16 @@ class PointSet:
         return self.height_template + betas @ self.height_directions
 
 
-def point_set(body: BodyModel) -> PointSet:
-    """Choose the solver's points of a body model."""
-    landmarks = [n for n in body.landmark_names if n in KEYPOINTS]
-    names = (*SMPL_JOINTS[:BODY_JOINT_COUNT], *landmarks)
+def point_set(body: BodyModel, others: tuple[str, ...] | None = None) -> PointSet:
+    """The solver's points of a body model: 22 joints, and `others` or the keypoints it has."""
+    if others is None:
+        others = tuple(name for name in body.landmark_names if name in KEYPOINTS)
+    names = (*SMPL_JOINTS[:BODY_JOINT_COUNT], *others)
     places = [body.point_names.index(name) for name in names]
     above = torch.eye(BODY_JOINT_COUNT, dtype=torch.bool)
     for joint in range(1, BODY_JOINT_COUNT):
         above[:, joint] |= above[:, body.parents[joint]]
-    carrier = [int(body.landmark_joint[body.landmark_names.index(name)]) for name in landmarks]
+    carrier = body.point_parent[places[BODY_JOINT_COUNT:]]
     strictly = above & ~torch.eye(BODY_JOINT_COUNT, dtype=torch.bool)
     moves = torch.cat([strictly, above[:, carrier]], dim=1)
     template, directions = body.point_template, body.point_shapedirs
@@ -250,7 +251,7 @@ def point_set(body: BodyModel) -> PointSet:
     return PointSet(
         body, names, torch.tensor(places),
         moves, above,
-        torch.tensor([names.index(n) for n in CONTACT_POINTS]), _clearance(body, names),
+        torch.tensor([names.index(n) for n in CONTACT_POINTS if n in names]), _clearance(body, names),
         size_directions, size, height_directions, height,
     )  # fmt: skip
 

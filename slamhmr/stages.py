@@ -25,6 +25,8 @@ from slamhmr.types import SceneState, StageReport
 
 log = logging.getLogger(__name__)
 WINDOW = 1000  # frames that are checked at once
+FINE = Schedule(relative_decrease=3e-4, patience=2)
+COARSE = Schedule(relative_decrease=2e-3, patience=1)  # of a round that only leads to the next
 
 
 def _require_finite_start(
@@ -70,6 +72,7 @@ def run_stage(
     resources = resources or Resources()
     before = energies_of(last, last.settled(scene), resources)  # comparable with that at the end
     for index in range(rounds(stage)):
+        final = index == rounds(stage) - 1
         settings = {
             term: term_settings(name, term, values, index) for term, values in stage.terms.items()
         }
@@ -77,7 +80,7 @@ def run_stage(
         scene, summary = minimise(
             problem,
             problem.settled(scene),
-            Schedule(stage.iterations),
+            replace(FINE if final else COARSE, iterations=stage.iterations),
             resources=resources,
             on_iteration=on_iteration,
         )

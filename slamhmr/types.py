@@ -125,6 +125,25 @@ class StageReport:
 
 
 @dataclass(frozen=True)
+class Posterior:
+    """Uncertainty of a solved state, in the world of the result; None where nothing was free.
+
+    Tilts in rad, about the two axes that `scene.plane_axes` gives.
+    """
+
+    joints_cov: Float[Tensor, "N T 24 3 3"]  # m^2; NaN outside a person's span
+    joints_cov_root: Float[Tensor, "N T 24 3 3"]  # relative to the pelvis joint, world axes
+    log_scale_var: Float[Tensor, "1 1"] | None
+    ground_cov: Float[Tensor, "3 3"] | None  # two tilts, offset (m)
+    gravity_cov: Float[Tensor, "2 2"] | None
+    log_focal_var: Float[Tensor, "1 1"] | None
+    drift_cov: Float[Tensor, "D D"] | None
+    betas_cov: Float[Tensor, "N B B"] | None
+    prior_share: dict[str, float]  # posterior over prior variance: 1 = the clip says nothing
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Result:
     """The deliverable, `result.npz`: SMPL parameters with which the body model gives `joints`."""
 

@@ -135,3 +135,25 @@ def quadratic_product(
         return product + product.mT * here.below
     carried = (inertia.mT @ here.by_joint()).permute(0, 2, 1, 3).reshape(frames, TWIST, -1)
     return product + (carried.mT @ there.basis) * here.below
+
+
+def stretch(
+    articulation: Articulation, gradient: Float[Tensor, "T F 3"]
+) -> Float[Tensor, "T J 3 3"]:
+    """Second-order curvature of each joint's rotation that Gauss-Newton leaves out; never negative.
+
+    Turning joint j by w takes a point at arm a to a + w x a + w x (w x a) / 2, so the energy's
+    gradient q on the point adds (q.w)(a.w) - (q.a)|w|^2. Where q pulls outwards, as on a limb too
+    short for its keypoint, first derivatives vanish and this is all there is: -(q.a) |w across a|^2.
+    """
+    joint, point = articulation.moves.nonzero(as_tuple=True)
+    arms = articulation.points[:, point] - articulation.joints[:, joint]
+    pull = (-(gradient[:, point] * arms).sum(dim=-1)).clamp_min(0.0)
+    squared = (arms**2).sum(dim=-1).clamp_min(1e-12)
+    outer = (pull / squared)[..., None, None] * arms[..., :, None] * arms[..., None, :]
+    parts = torch.cat([pull[..., None], outer.flatten(start_dim=2)], dim=-1)
+    frames, joints = articulation.joints.shape[:2]
+    summed = parts.new_zeros(frames, joints, 10).index_add_(1, joint, parts)
+    eye = torch.eye(3, dtype=parts.dtype, device=parts.device)
+    curvature = summed[..., :1, None] * eye - summed[..., 1:].reshape(frames, joints, 3, 3)
+    return articulation.axes.mT @ curvature @ articulation.axes

@@ -16,6 +16,7 @@ from slamhmr.solve.articulated import (
     inertias,
     isotropic_inertias,
     quadratic_product,
+    stretch,
     summed_twists,
     transposed_product,
     twists,
@@ -74,8 +75,12 @@ class _Folded:
         return total
 
 
-def assemble(window: Window, shape: ChainShape) -> Equations:
-    """Gauss-Newton normal equations with IRLS weights. Linear in the number of frames."""
+def assemble(window: Window, shape: ChainShape, *, second_order: bool = True) -> Equations:
+    """Normal equations with IRLS weights, linear in the number of frames.
+
+    Gauss-Newton's, with the positive part of the rotations' own curvature (`articulated.stretch`)
+    where `second_order` says so.
+    """
     sample = window.residuals[0].value
     frames, size, shared = len(sample), shape.unknowns, len(shape.border_columns)
     equations = Equations(
@@ -103,6 +108,8 @@ def assemble(window: Window, shape: ChainShape) -> Equations:
         else:
             ridden.append((group, folded))
     _add_articulated(ridden, equations, eliminated)
+    if second_order and len(ridden) > 0:
+        _add_stretch(ridden, equations)
     eliminated.take_off()
     return equations
 
@@ -303,6 +310,16 @@ def _add_articulated(
     equations.gradient.add_(product[..., 0])
     equations.border[..., :width] += product[..., 1 : 1 + width]
     eliminated.chain += product[..., 1 + width :]
+
+
+def _add_stretch(ridden: list[tuple[FeatureGroup, _Folded]], equations: Equations) -> None:
+    articulation = ridden[0][0].articulation
+    assert articulation is not None
+    curvature = stretch(articulation, _total([folded.gradient for _, folded in ridden]))
+    frames, joints = curvature.shape[:2]
+    block = equations.band[0][:, 3 : 3 + 3 * joints, 3 : 3 + 3 * joints]
+    diagonal = block.view(frames, joints, 3, joints, 3).diagonal(dim1=1, dim2=3)
+    diagonal += curvature.permute(0, 2, 3, 1)
 
 
 def _inertia(found: Twists, folded: _Folded, offset: int) -> Tensor:

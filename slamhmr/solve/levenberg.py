@@ -26,7 +26,8 @@ class Schedule:
     """When to stop."""
 
     iterations: int = 30
-    relative_decrease: float = 3e-4  # twice in a row below this: converged
+    relative_decrease: float = 3e-4  # `patience` times in a row below this: converged
+    patience: int = 2
     step_norm: float = 1e-7
     damping: float = 1e-3  # first lambda, relative to diag(H)
 
@@ -85,8 +86,9 @@ def minimise(
         if on_iteration is not None:
             on_iteration(iteration, point.energy)
         flat = flat + 1 if decrease < schedule.relative_decrease else 0
-        if flat == 2:
-            stopped = f"the energy fell by less than {schedule.relative_decrease:g} of it, twice"
+        if flat == schedule.patience:
+            times = "" if flat == 1 else f", {flat} times in a row"
+            stopped = f"the energy fell by less than {schedule.relative_decrease:g} of it{times}"
             break
         if attempt.norm < schedule.step_norm:
             stopped = f"the largest increment was below {schedule.step_norm:g}"

@@ -57,9 +57,13 @@ def pose_prior(
 
 @dataclass(frozen=True)
 class ShapeSettings:
-    """`weight` per frame of the person; `height_sigma` m, where a stature is known."""
+    """Weight of the population: `prior`, and `weight` for every frame of the person.
+
+    `height_sigma` m, where a stature is known.
+    """
 
     weight: float = 0.03
+    prior: float = 1.0
     height_sigma: float = 0.01
 
 
@@ -77,7 +81,7 @@ def shape(context: BorderContext, settings: ShapeSettings) -> list[BorderResidua
         derivative = person.betas.new_zeros(count, layout.width(len(context.frames)))
         if layout.free.betas:
             derivative[:, place] = torch.eye(count, dtype=derivative.dtype)
-        weight = settings.weight * context.frames[index]
+        weight = settings.prior + settings.weight * context.frames[index]
         residuals.append(BorderResidual("shape", person.betas, weight, derivative))
         height = context.heights[index]
         if height is not None:

@@ -9,29 +9,43 @@ import torch
 
 from slamhmr.solve.levenberg import Schedule, minimise
 from slamhmr.solve.manifolds import compose_rotation, logarithm, right_jacobian_inverse
-from slamhmr.solve.problem import Chain, FeatureGroup, Linearisation, Residual
+from slamhmr.solve.problem import ChainShape, FeatureGroup, Residual, Window
+from slamhmr.solve.sweep import Resources
 
 NO_COLUMNS = torch.zeros(0, dtype=torch.int64)
 ONE = torch.zeros(1, dtype=torch.int64)
 
 
-def single(residuals, frames, unknowns, dimension, count=1):
-    group = FeatureGroup(count, dimension)
-    return Linearisation([Chain(frames, unknowns, NO_COLUMNS, {"x": group}, residuals)], 0)
+class OneChain:
+    """A chain without a border whose features are its unknowns."""
+
+    border_count = 0
+
+    @property
+    def chains(self):
+        return [ChainShape(len(self.start), self.size, NO_COLUMNS)]
+
+    def window(self, state, chain, start, stop, *, derivatives):
+        residuals = self.residuals(state[start : stop + 2], start)
+        return Window(start, stop, {"x": FeatureGroup(1, self.size)}, residuals)
+
+    def border(self, state):
+        return []
 
 
-class Rosenbrock:
+class Rosenbrock(OneChain):
     """(1 - a, 10 (b - a^2)): a curved valley; optimum (1, 1)."""
 
     start = torch.tensor([[-1.2, 1.0]], dtype=torch.float64)
+    size = 2
 
-    def linearise(self, state, *, derivatives):
+    def residuals(self, state, first):
         a, b = state[0]
         value = torch.stack([1 - a, 10 * (b - a**2)])[None, None]
         zero = torch.zeros_like(a)
         rows = torch.stack([zero - 1, zero, -20 * a, zero + 10]).reshape(1, 1, 1, 2, 2)
         weight = torch.ones(1, 1, dtype=torch.float64)
-        return single([Residual("r", "x", ONE, value, weight, rows)], 1, 2, 2)
+        return [Residual("r", "x", ONE, value, weight, rows)]
 
     def retract(self, state, step):
         return state + step.chains[0]
@@ -41,10 +55,11 @@ class Rosenbrock:
 
 
 @dataclass
-class RotationSmoothing:
+class RotationSmoothing(OneChain):
     """Chain of rotations: robust measurements with gross outliers, neighbours alike."""
 
     frames: int = 40
+    size = 3
 
     def __post_init__(self):
         generator = torch.Generator().manual_seed(0)
@@ -56,20 +71,22 @@ class RotationSmoothing:
         self.measured = self.truth @ roma.rotvec_to_rotmat(noise)
         self.start = self.measured.clone()
 
-    def linearise(self, state, *, derivatives):
-        error = logarithm(self.measured.transpose(-1, -2) @ state)
+    def residuals(self, state, first):
+        count = len(state)
+        measured = self.measured[first : first + count]
+        error = logarithm(measured.transpose(-1, -2) @ state)
         slope = right_jacobian_inverse(error)
-        ones = torch.ones(self.frames, 1, dtype=torch.float64)
+        ones = torch.ones(count, 1, dtype=torch.float64)
         data = Residual("data", "x", ONE, error[:, None] / 0.02, ones,
                         slope[None, :, None] / 0.02, kernel=25.0)  # fmt: skip
-        turn = torch.zeros(self.frames, 3, dtype=torch.float64)
+        turn = torch.zeros(count, 3, dtype=torch.float64)
         turn[:-1] = logarithm(state[:-1].transpose(-1, -2) @ state[1:])
         ahead = right_jacobian_inverse(turn)
         rows = torch.stack([-ahead.transpose(-1, -2), ahead])[:, :, None] / 0.1
         weight = ones.clone()
         weight[-1] = 0
         smooth = Residual("smooth", "x", ONE, turn[:, None] / 0.1, weight, rows)
-        return single([data, smooth], self.frames, 3, 3)
+        return [data, smooth]
 
     def retract(self, state, step):
         return compose_rotation(state, step.chains[0])
@@ -85,6 +102,7 @@ def test_reaches_the_known_optimum(problem):
         problem,
         problem.start,
         Schedule(iterations=100, relative_decrease=1e-12),
+        resources=Resources(threads=2, window=7),
         on_iteration=lambda _, energy: energies.append(energy),
     )
     assert problem.distance(state) < 0.01
@@ -97,11 +115,11 @@ def test_reaches_the_known_optimum(problem):
 class Cliff(Rosenbrock):
     """Rosenbrock whose energy is not finite beyond a wall: such a step must be rejected."""
 
-    def linearise(self, state, *, derivatives):
-        linear = super().linearise(state, derivatives=derivatives)
+    def residuals(self, state, first):
+        residuals = super().residuals(state, first)
         if float(state[0, 0]) > 0.5:
-            linear.chains[0].residuals[0].value.fill_(math.nan)
-        return linear
+            residuals[0].value.fill_(math.nan)
+        return residuals
 
 
 def test_non_finite_energy_is_a_rejected_step():

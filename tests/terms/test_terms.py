@@ -51,7 +51,7 @@ def dense_system(problem, state):
     gradient = torch.zeros(len(dense)).double()
     for index, shape in enumerate(problem.chains):
         window = problem.window(state, index, 0, shape.frame_count, derivatives=True)
-        found = assemble(window, shape)
+        found = assemble(window, shape, second_order=False)
         columns = offset + shape.border_columns
         for k in range(3):
             for t in range(shape.frame_count - k):

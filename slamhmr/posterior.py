@@ -1,0 +1,233 @@
+"""How sure the result is: covariances of joints, scale, ground, shapes, and what cannot be known.
+
+The information matrix of the solved energy, with its terms reweighted: errors of keypoints, start
+and contacts repeat from frame to frame, so a term counts in the posterior by its number of
+independent residuals, not by the weight that solves best. What is left is one temperature per kind
+of quantity. Weights and temperatures are measured on synthetic scenes (`slamhmr bench posterior`).
+"""
+
+import time
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slamhmr.cameras import levelling
+from slamhmr.errors import BackendError
+from slamhmr.features import person_features
+from slamhmr.scene import BorderLayout, PointSet, Scene, plane_axes, point_set
+from slamhmr.scene_problem import Known, SceneProblem, StageSpec, scene_problem
+from slamhmr.skeleton import SMPL_JOINTS
+from slamhmr.solve.articulated import rows
+from slamhmr.solve.banded import NotPositiveDefiniteError
+from slamhmr.solve.manifolds import skew
+from slamhmr.solve.posterior import FrameCovariance, border_covariance, frame_covariances
+from slamhmr.solve.sweep import Resources, Sweep
+from slamhmr.types import Posterior, SceneState
+
+NOTHING = 1e-6  # information of a standard deviation of 1000
+HANDS = SMPL_JOINTS[22:24]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`weights`: term -> setting -> value in the posterior; variances are multiplied by the rest."""
+
+    weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    relative: float = 1.0  # joints relative to the pelvis
+    absolute: float = 1.0  # joints in the world
+    scale: float = 1.0
+    ground: float = 1.0
+
+
+def posterior(
+    state: SceneState,
+    known: Known,
+    name: str,
+    stage: StageSpec,
+    calibration: Calibration,
+    *,
+    resources: Resources | None = None,
+) -> Posterior:
+    """Covariances at a state that a stage has solved, in the world of `build_result`.
+
+    Raises BackendError where the energy has no curvature at all in some direction.
+    """
+    began = time.perf_counter()
+    problem, scene = scene_problem(state, known, name, stage)
+    chosen = {
+        term: replace(settings, **calibration.weights.get(term, {}))
+        for term, settings in problem.settings.items()
+    }
+    problem = replace(problem, settings=chosen)
+    scene = problem.settled(scene)
+    try:
+        sweep = Sweep(problem, scene, 0.0, resources or Resources())
+    except NotPositiveDefiniteError as e:
+        raise BackendError(f"the posterior of stage '{name}' is singular: {e}") from e
+    border = border_covariance(sweep)
+    frames = state.valid.shape
+    world = torch.full((*frames, 24, 3, 3), torch.nan, dtype=torch.float64)
+    relative = world.clone()
+    joints = _Joints(problem, scene, point_set(known.body, HANDS))
+
+    def visit(found: FrameCovariance) -> None:
+        first = problem.evidence[found.chain].first + found.start
+        span = slice(first, first + len(found.frames))
+        own, cross = joints.covariances(found, border)
+        world[found.chain, span] = calibration.absolute * own
+        relative[found.chain, span] = calibration.relative * cross
+
+    frame_covariances(sweep, border, visit)
+    return _gather(problem, border, calibration, world, relative, time.perf_counter() - began)
+
+
+def _gather(
+    problem: SceneProblem,
+    border: Float[Tensor, "G G"],
+    calibration: Calibration,
+    world: Tensor,
+    relative: Tensor,
+    seconds: float,
+) -> Posterior:
+    """Blocks of the border by name, and what they were before anything was seen."""
+    layout = problem.layout
+
+    def block(place: slice | None, factor: float) -> Tensor | None:
+        return None if place is None else factor * border[place, place]
+
+    before = torch.linalg.inv(prior_information(problem)).diagonal()
+    ratio = {
+        label: float((border[place, place].diagonal() / before[place]).max().clamp(0, 1))
+        for label, place in _named_places(problem).items()
+    }
+    shapes = None
+    if layout.free.betas:
+        count = len(problem.evidence)
+        shapes = torch.stack([border[p, p] for p in map(layout.betas_of, range(count))])
+    return Posterior(
+        joints_cov=world,
+        joints_cov_root=relative,
+        log_scale_var=block(layout.scale, calibration.scale),
+        ground_cov=block(layout.ground, calibration.ground),
+        gravity_cov=block(layout.gravity, calibration.ground),
+        log_focal_var=block(layout.focal, 1.0),
+        drift_cov=block(layout.drift, 1.0),
+        betas_cov=shapes,
+        prior_share=ratio,
+        seconds=seconds,
+    )
+
+
+def _named_places(problem: SceneProblem) -> dict[str, slice]:
+    """Border unknowns whose observability the report speaks of."""
+    layout = problem.layout
+    places = {"scale": layout.scale, "focal": layout.focal, "gravity": layout.gravity}
+    if layout.ground is not None:
+        start = layout.ground.start
+        places["floor_tilt"] = slice(start, start + 2)
+        places["floor_height"] = slice(start + 2, start + 3)
+    return {name: place for name, place in places.items() if place is not None}
+
+
+def prior_information(problem: SceneProblem) -> Float[Tensor, "G G"]:
+    """Information on the border from terms that look at no person; a trifle where there is none."""
+    total = NOTHING * torch.eye(problem.border_count, dtype=torch.float64)
+    for residual in problem.border(problem.start):
+        if residual.derivative is not None:
+            total += residual.weight * residual.derivative.T @ residual.derivative
+    return total
+
+
+@dataclass(frozen=True)
+class _Joints:
+    """Jacobians of the 24 SMPL joints in the result's world."""
+
+    problem: SceneProblem
+    scene: Scene
+    points: PointSet
+
+    def covariances(
+        self, found: FrameCovariance, border: Float[Tensor, "G G"]
+    ) -> tuple[Float[Tensor, "n 24 3 3"], Float[Tensor, "n 24 3 3"]]:
+        """3 x 3 blocks of joints in the world, and relative to the pelvis, m^2."""
+        chain, start, count = found.chain, found.start, len(found.frames)
+        known = self.problem.evidence[chain].part(start, start + count)
+        layout = self.problem.layout
+        features = person_features(self.points, known, layout, self.scene, chain, start)
+        group = features.groups()["points"]
+        assert group.articulation is not None
+        own = rows(group.articulation)
+        shared = own.new_zeros(*own.shape[:2], layout.chain_width)
+        if group.border is not None and group.border_slice is not None:
+            shared[..., group.border_slice] = group.border
+        arms = features.world - features.world[:, :1]
+        velocity = torch.zeros(*arms.shape, 6, dtype=arms.dtype)
+        velocity[..., :3] = -skew(arms)
+        velocity[..., 3:] = torch.eye(3, dtype=arms.dtype)
+        for rigid in group.rigid:
+            moved = (velocity @ rigid.twist[:, None]).flatten(start_dim=1, end_dim=2)
+            modes = rigid.basis[:, None, :, None] * moved[:, :, None]
+            shared[..., rigid.columns] += modes.flatten(start_dim=2)
+        turn = levelling(self.scene.up)
+        own = (turn @ own.unflatten(1, (-1, 3))).flatten(start_dim=1, end_dim=2)
+        shared = (turn @ shared.unflatten(1, (-1, 3))).flatten(start_dim=1, end_dim=2)
+        _add_world(shared, features.world @ turn.T, self.scene, layout)
+        columns = layout.columns(chain)
+        own_border = border[columns[:, None], columns]
+        world = _blocks(own, shared, found, own_border)
+        relative = _blocks(_against_pelvis(own), _against_pelvis(shared), found, own_border)
+        return world, relative
+
+
+def _add_world(
+    shared: Float[Tensor, "n P3 g"],
+    points: Float[Tensor, "n P 3"],
+    scene: Scene,
+    layout: BorderLayout,
+) -> None:
+    """How the result's world itself moves with gravity and ground, in place.
+
+    Its z axis is against gravity, its origin on the ground below the first camera, which is the
+    origin of the solver's world: X_result = U X - z d / n_z, U levels.
+    """
+    turn = levelling(scene.up)
+    normal = turn @ scene.ground[:3]
+    axis = points.new_tensor([0.0, 0.0, 1.0])
+    blocks = shared.unflatten(1, (-1, 3))  # a view
+    lift = scene.ground[3] / normal[2] ** 2  # -d(d / n_z) / d n_z
+    if layout.gravity is not None:
+        tilts = plane_axes(scene.up) @ turn.T
+        turned = torch.linalg.cross(tilts, axis.expand(2, 3))  # rotation that levels each tilt
+        moved = torch.linalg.cross(turned[None, None], points[:, :, None], dim=-1)
+        heights = -lift * torch.linalg.cross(turned, normal.expand(2, 3))[:, 2]
+        blocks[..., layout.gravity] += moved.mT + (axis[:, None] * heights)
+    if layout.ground is not None:
+        tilts = plane_axes(scene.ground[:3]) @ turn.T
+        change = torch.cat([-lift * tilts[:, 2], 1.0 / normal[2:]])
+        blocks[..., layout.ground] += axis[:, None] * change
+
+
+def _against_pelvis(jacobian: Float[Tensor, "n P3 d"]) -> Float[Tensor, "n P3 d"]:
+    blocks = jacobian.unflatten(1, (-1, 3))
+    return (blocks - blocks[:, :1]).flatten(start_dim=1, end_dim=2)
+
+
+def _blocks(
+    own: Float[Tensor, "n P3 d"],
+    shared: Float[Tensor, "n P3 g"],
+    found: FrameCovariance,
+    border: Float[Tensor, "g g"],
+) -> Float[Tensor, "n P 3 3"]:
+    """Diagonal 3 x 3 blocks of J Sigma J', J = [own, shared]."""
+    half = own @ found.frames + shared @ found.cross.mT  # J times the frame's columns
+    other = own @ found.cross + shared @ border
+    points = own.shape[1] // 3
+
+    def blockwise(left: Tensor, right: Tensor) -> Tensor:
+        shape = (len(left), points, 3, left.shape[-1])
+        return left.reshape(shape) @ right.reshape(shape).mT
+
+    total = blockwise(half, own) + blockwise(other, shared)
+    return 0.5 * (total + total.mT)

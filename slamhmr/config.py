@@ -55,6 +55,19 @@ class GatesConfig:
 
 
 @dataclass(frozen=True)
+class PosteriorConfig:
+    """Uncertainty of the result; the numbers were fitted by `slamhmr bench posterior`."""
+
+    enabled: bool = True
+    # Term -> setting -> value in the posterior, where errors that repeat count once.
+    weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    relative: float = 1.0  # factor on the variance of joints relative to the pelvis
+    absolute: float = 1.0  # of joints in the world
+    scale: float = 1.0
+    ground: float = 1.0
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration of `slamhmr optimize`."""
 
@@ -66,10 +79,11 @@ class Config:
     allow_degraded: bool = False  # go on with less (fixed camera, ...) where a backend would refuse
     seed: int = 0
     device: str = "cpu"
-    threads: int = 1  # of torch; a second gains little, and costs 6x in CPU on a busy machine
+    threads: int = 2  # people, or halves of time, that the solver works on side by side
     schedule: list[str] = field(default_factory=list)
     stages: dict[str, StageConfig] = field(default_factory=dict)
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
+    posterior: PosteriorConfig = field(default_factory=PosteriorConfig)
     gates: GatesConfig = field(default_factory=GatesConfig)
 
 

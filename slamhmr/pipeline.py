@@ -58,7 +58,7 @@ def optimize(
     sequence = open_sequence(folder)
     body = load_body(config.body.model)
     run = RunFolder(out or folder / "slamhmr", overwrite=overwrite)
-    with bounded_threads(config.threads), run:
+    with bounded_threads(1), run:
         write_text(run.path("config.yaml"), to_yaml(config))
         run.keep_only(steps.files(config))
 
@@ -83,7 +83,7 @@ def optimize(
             last = file
 
         made_by = provenance(config, sequence)
-        result = steps.conclude(run, state, start, after=last, provenance=made_by)
+        result, found = steps.conclude(run, state, start, after=last, provenance=made_by)
         facts = assemble_report(
             config=config,
             sequence=sequence,
@@ -92,6 +92,7 @@ def optimize(
             result=result,
             scores=scores,
             stages=reports,
+            posterior=found,
             seconds=run.seconds,
         )
         write_json(run.path("report.json"), facts)

@@ -32,7 +32,7 @@ HANDS = SMPL_JOINTS[22:24]
 
 @dataclass(frozen=True)
 class Calibration:
-    """`weights`: term -> setting -> value in the posterior; variances are multiplied by the rest."""
+    """`weights`: term -> setting -> value in the posterior; the rest are factors on variances."""
 
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
     relative: float = 1.0  # joints relative to the pelvis
@@ -132,7 +132,7 @@ def _named_places(problem: SceneProblem) -> dict[str, slice]:
 
 
 def prior_information(problem: SceneProblem) -> Float[Tensor, "G G"]:
-    """Information on the border from terms that look at no person; a trifle where there is none."""
+    """Information on the border from terms that see no person; a trifle where there is none."""
     total = NOTHING * torch.eye(problem.border_count, dtype=torch.float64)
     for residual in problem.border(problem.start):
         if residual.derivative is not None:
@@ -171,8 +171,8 @@ class _Joints:
             modes = rigid.basis[:, None, :, None] * moved[:, :, None]
             shared[..., rigid.columns] += modes.flatten(start_dim=2)
         turn = levelling(self.scene.up)
-        own = (turn @ own.unflatten(1, (-1, 3))).flatten(start_dim=1, end_dim=2)
-        shared = (turn @ shared.unflatten(1, (-1, 3))).flatten(start_dim=1, end_dim=2)
+        own = (turn @ _by_point(own)).flatten(start_dim=1, end_dim=2)
+        shared = (turn @ _by_point(shared)).flatten(start_dim=1, end_dim=2)
         _add_world(shared, features.world @ turn.T, self.scene, layout)
         columns = layout.columns(chain)
         own_border = border[columns[:, None], columns]
@@ -195,7 +195,7 @@ def _add_world(
     turn = levelling(scene.up)
     normal = turn @ scene.ground[:3]
     axis = points.new_tensor([0.0, 0.0, 1.0])
-    blocks = shared.unflatten(1, (-1, 3))  # a view
+    blocks = _by_point(shared)  # a view
     lift = scene.ground[3] / normal[2] ** 2  # -d(d / n_z) / d n_z
     if layout.gravity is not None:
         tilts = plane_axes(scene.up) @ turn.T
@@ -209,8 +209,13 @@ def _add_world(
         blocks[..., layout.ground] += axis[:, None] * change
 
 
+def _by_point(jacobian: Float[Tensor, "n P3 d"]) -> Float[Tensor, "n P 3 d"]:
+    """A view of the rows, point by point."""
+    return jacobian.view(len(jacobian), -1, 3, jacobian.shape[-1])
+
+
 def _against_pelvis(jacobian: Float[Tensor, "n P3 d"]) -> Float[Tensor, "n P3 d"]:
-    blocks = jacobian.unflatten(1, (-1, 3))
+    blocks = _by_point(jacobian)
     return (blocks - blocks[:, :1]).flatten(start_dim=1, end_dim=2)
 
 

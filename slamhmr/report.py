@@ -8,6 +8,7 @@ from typing import Any
 from slamhmr import __version__
 from slamhmr.artifacts import content_hash, report_to_json, settings_hash
 from slamhmr.config import Config, GatesConfig
+from slamhmr.observability import uncertainty, unobservable
 from slamhmr.sequence import Sequence
 from slamhmr.types import FREE_SCALE_SIGMA, Observations, Result, SceneState, StageReport
 
@@ -36,12 +37,18 @@ def assemble_report(
     result: Result,
     scores: dict[str, Facts],
     stages: list[StageReport],
+    posterior: Facts,
     seconds: dict[str, float],
 ) -> Facts:
-    """All facts of a run for report.json; `scores` begin with 'start', then come the stages."""
+    """All facts of a run for report.json; `scores` begin with 'start', then come the stages.
+
+    `posterior`: what the posterior's step noted; empty where it is switched off.
+    """
     coverage, cameras = coverage_of(result), aligned.cameras
     gates = judge(scores, coverage, config.gates)
     frames = observations.keypoints.shape[1]
+    height_known = len(sequence.settings.height_m) + len(sequence.constraints.height_m) > 0
+    hidden = unobservable(cameras, posterior.get("prior_share", {}), height_known=height_known)
     return {
         "schema_version": 1,
         "sequence": sequence.folder.resolve().name,
@@ -57,13 +64,31 @@ def assemble_report(
             "metres_per_slam_unit": result.scale if cameras.moving else None,
         },
         "scores": scores,
-        "stages": [report_to_json(stage) for stage in stages],
+        "stages": stage_facts(stages, scores),
+        "uncertainty": uncertainty(result, posterior),
+        "unobservable": hidden,
         "seconds": {**seconds, "total": sum(seconds.values())},
-        "notes": [*notes_on_scene(aligned, sequence), *notes_on_scores(scores, config.gates)],
+        "notes": [
+            *hidden,
+            *notes_on_scene(aligned, sequence),
+            *notes_on_scores(scores, config.gates),
+        ],
         "gates": [vars(gate) for gate in gates],
         "passed": all(gate.passed for gate in gates),
         "provenance": result.provenance,
     }
+
+
+def stage_facts(stages: list[StageReport], scores: dict[str, Facts]) -> list[Facts]:
+    """What each stage did, with the pixel error (median, px) before and after it."""
+    names, facts = list(scores), []
+    for before, stage in zip(names, stages, strict=False):
+        pixels = {
+            "pixels_before": scores[before]["median_px"],
+            "pixels_after": scores[stage.name]["median_px"],
+        }
+        facts.append({**report_to_json(stage), **pixels})
+    return facts
 
 
 def coverage_of(result: Result) -> dict[str, Facts]:
@@ -107,16 +132,13 @@ def notes_on_scene(aligned: SceneState, sequence: Sequence) -> list[str]:
     """What was guessed, degraded or cannot be observed, one sentence each."""
     cameras, sigma = aligned.cameras, float(aligned.scale_prior[1])
     notes = list(cameras.notes)
-    if not cameras.moving:
-        notes.append(
-            "the camera does not travel: the scale comes from the size of the people alone"
-        )
-    elif not cameras.scale_known and cameras.points is not None and sigma < FREE_SCALE_SIGMA:
+    travels = cameras.moving and not cameras.scale_known
+    if travels and cameras.points is not None and sigma < FREE_SCALE_SIGMA:
         notes.append(
             "the scale comes from the size of the people against the floor's points, "
             f"{100 * sigma:.0f} % uncertain before the solve, and from standing feet"
         )
-    elif not cameras.scale_known:
+    elif travels:
         notes.append("the scale comes from standing feet alone: no floor was seen under people")
     if len(sequence.settings.cuts) > 0:
         notes.append(

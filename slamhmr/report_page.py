@@ -39,6 +39,7 @@ def page(facts: Facts, *, topview: Path | None, overlay: Path | None) -> str:
         _section(
             "Camera", _table(["", ""], [[key, value] for key, value in facts["camera"].items()])
         ),
+        _section("Uncertainty, one standard deviation", _uncertainty(facts["uncertainty"])),
         _section("Pixel errors of well-seen keypoints", _scores(facts["scores"])),
         _section("From above", _image(topview.read_bytes(), "png") if topview is not None else ""),
         _section("On the pixels", _frames(overlay) if overlay is not None else ""),
@@ -75,6 +76,20 @@ def _people(facts: Facts) -> str:
         for person, row in facts["people"].items()
     ]
     return _table(["id", "frames", "seen", "longest gap", "median error, % of box"], rows)
+
+
+def _uncertainty(facts: Facts | None) -> str:
+    if facts is None:
+        return ""
+    names = {
+        "joints_std_root_mm": "joints relative to the pelvis, mm per axis",
+        "joints_std_mm": "joints in the world, mm per axis",
+        "scale_std_percent": "scale, %",
+        "floor_tilt_std_deg": "tilt of the floor, degrees",
+        "floor_height_std_mm": "height of the floor, mm",
+    }
+    rows = [[label, facts[key]] for key, label in names.items() if facts[key] is not None]
+    return _table(["of", ""], rows)
 
 
 def _scores(scores: dict[str, Facts]) -> str:

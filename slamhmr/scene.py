@@ -237,6 +237,7 @@ def point_set(body: BodyModel, others: tuple[str, ...] | None = None) -> PointSe
     carrier = body.point_parent[places[BODY_JOINT_COUNT:]]
     strictly = above & ~torch.eye(BODY_JOINT_COUNT, dtype=torch.bool)
     moves = torch.cat([strictly, above[:, carrier]], dim=1)
+    feet = [names.index(name) for name in CONTACT_POINTS if name in names]
     template, directions = body.point_template, body.point_shapedirs
 
     def extent(top: str, bottoms: tuple[str, str]) -> tuple[float, Tensor]:
@@ -251,7 +252,7 @@ def point_set(body: BodyModel, others: tuple[str, ...] | None = None) -> PointSe
     return PointSet(
         body, names, torch.tensor(places),
         moves, above,
-        torch.tensor([names.index(n) for n in CONTACT_POINTS if n in names]), _clearance(body, names),
+        torch.tensor(feet, dtype=torch.int64), _clearance(body, names),
         size_directions, size, height_directions, height,
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """One function per step of the pipeline: which backend, from which files, under which stamp."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from slamhmr.errors import InputError
 from slamhmr.export.result import build_result
 from slamhmr.geometry import default_intrinsics
 from slamhmr.init.stature import fit_heights
+from slamhmr.posterior import Calibration, posterior
 from slamhmr.registry import DETECTORS, INITIALISERS, SLAM, backend
 from slamhmr.runfolder import RunFolder
 from slamhmr.scene_problem import Known, check_stage
@@ -200,6 +201,13 @@ class Start:
     body: BodyModel
     config: Config
 
+    @property
+    def known(self) -> Known:
+        """What the solver is given of it."""
+        heights = known_heights(self.sequence, self.observations)
+        cuts = tuple(self.sequence.settings.cuts)
+        return Known(self.observations, self.initial, self.body, heights, cuts)
+
 
 def solve_stage(
     run: RunFolder, state: SceneState, start: Start, *, file: str, after: str, progress: bool
@@ -207,15 +215,14 @@ def solve_stage(
     """Step 4 and on: the stage that `file` ("4_root") names, on the state of the file `after`."""
     name = file.split("_", 1)[1]
     settings = start.config.stages[name]
-    heights = known_heights(start.sequence, start.observations)
-    cuts, contacts = tuple(start.sequence.settings.cuts), start.sequence.constraints.contacts
+    known, contacts = start.known, start.sequence.constraints.contacts
     reports: list[StageReport] = []
 
     def compute() -> SceneState:
         with tqdm(desc=name, unit=" iterations", disable=not progress) as bar:
             solved, report = run_stage(
                 state,
-                Known(start.observations, start.initial, start.body, heights, cuts),
+                known,
                 name,
                 settings,
                 resources=Resources(start.config.threads),
@@ -229,7 +236,14 @@ def solve_stage(
         file,
         SceneState,
         compute,
-        settings=[settings, heights, cuts, contacts, start.config.body, start.config.seed],
+        settings=[
+            settings,
+            known.height_m,
+            known.cuts,
+            contacts,
+            start.config.body,
+            start.config.seed,
+        ],
         inputs=[*(run.path(f"{made}.npz") for made in made_of), *_body_file(start.config)],
         code=(
             "slamhmr.stages",
@@ -244,23 +258,45 @@ def solve_stage(
 
 def conclude(
     run: RunFolder, state: SceneState, start: Start, *, after: str, provenance: dict[str, object]
-) -> Result:
-    """The step that turns the last state into the deliverable."""
-    result, _ = run.step(
-        "result",
-        Result,
-        lambda: build_result(
+) -> tuple[Result, dict[str, Any]]:
+    """The step that turns the last state into the deliverable, with its uncertainty.
+
+    Also what the posterior says of the unknowns that all share, for the report.
+    """
+    config, last = start.config, start.config.schedule[-1]
+    notes: dict[str, Any] = {}
+
+    def compute() -> Result:
+        found = None
+        if config.posterior.enabled:
+            values = {f.name: getattr(config.posterior, f.name) for f in fields(Calibration)}
+            found = posterior(
+                state,
+                start.known,
+                last,
+                config.stages[last],
+                Calibration(**values),
+                resources=Resources(config.threads),
+            )
+            notes.update(prior_share=found.prior_share, seconds=found.seconds)
+        return build_result(
             state,
             start.body,
             start.observations,
-            body_model=start.config.body.model,
+            body_model=config.body.model,
             provenance=provenance,
-        ),
-        settings=[start.config.body, provenance],
-        inputs=[run.path(f"{after}.npz"), *_body_file(start.config)],
-        code=("slamhmr.export.result",),
+            found=found,
+        )
+
+    return run.step(
+        "result",
+        Result,
+        compute,
+        settings=[config.body, config.posterior, config.stages[last], provenance],
+        inputs=[run.path(f"{after}.npz"), *_body_file(config)],
+        code=("slamhmr.export.result", "slamhmr.posterior"),
+        note=lambda: notes,
     )
-    return result
 
 
 def _advance(bar: Any, energy: float) -> None:

@@ -162,7 +162,13 @@ class Result:
     fps: float
     ground: Float[Tensor, "4"]
     scale: float  # metres per SLAM unit
-    scale_std: float  # NaN while no posterior was computed
+    scale_std: float  # of `scale`; NaN where no posterior was computed or the scale was not free
     body_model: str
     gender: tuple[str, ...]
     provenance: dict[str, object] = field(default_factory=dict)
+    # The posterior, where it was computed: m^2, in the world; relative to the pelvis; the ground's
+    # two tilts (rad) and offset (m); the betas.
+    joints_cov: Float[Tensor, "N T 24 3 3"] | None = None
+    joints_cov_root: Float[Tensor, "N T 24 3 3"] | None = None
+    ground_cov: Float[Tensor, "3 3"] | None = None
+    betas_cov: Float[Tensor, "N B B"] | None = None

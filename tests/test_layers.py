@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("features",),
     ("terms",),
     ("jitter", "evidence", "contacts"),
-    ("scene_problem",),
+    ("scene_problem", "observability"),
     (
         "assets",
         "detect",

@@ -5,6 +5,7 @@ from sequences import BODY, make_observations, make_state, write_sequence
 
 from slamhmr.config import GatesConfig, load_config
 from slamhmr.export.result import build_result
+from slamhmr.observability import unobservable
 from slamhmr.report import assemble_report, coverage_of, judge, provenance
 from slamhmr.report_page import page
 from slamhmr.sequence import open_sequence
@@ -48,7 +49,7 @@ def test_somebody_who_is_hardly_seen_fails():
     assert failed({"start": scored(3), "root": scored(2)}, coverage) == ["unseen_share:1"]
 
 
-def facts(tmp_path, *, notes=(), moving=True, scores=None):
+def facts(tmp_path, *, notes=(), moving=True, scores=None, posterior=None):
     folder = write_sequence(tmp_path)
     (folder / "constraints.yaml").write_text("exclude: []")
     state = make_state()
@@ -64,6 +65,7 @@ def facts(tmp_path, *, notes=(), moving=True, scores=None):
         aligned=dataclasses.replace(state, cameras=cameras),
         result=build_result(state, BODY, observations, body_model="default", provenance=made_by),
         scores=scores or {"start": scored(3), "root": scored(2)},
+        posterior=posterior or {},
         stages=[StageReport("root", 3, 0, "converged <soon>", {"a": 2.0}, {"a": 1.0}, 0.5)],
         seconds={"4_root": 0.5},
     )
@@ -71,8 +73,36 @@ def facts(tmp_path, *, notes=(), moving=True, scores=None):
 
 def test_the_source_of_the_scale_is_told(tmp_path):
     assert any("from standing feet alone" in note for note in facts(tmp_path)["notes"])
-    still = facts(tmp_path, moving=False)["notes"]
-    assert any("from the size of the people alone" in note for note in still)
+
+
+@pytest.mark.parametrize(
+    ("moving", "share", "words"),
+    [
+        (False, {}, "scale is not observable: the camera does not translate and no height"),
+        (True, {"scale": 0.95}, "scale is not observable: neither standing feet"),
+        (True, {"gravity": 0.9}, "direction of gravity is not observable"),
+        (True, {"floor_tilt": 0.9}, "floor's tilt is not observable"),
+        (True, {"floor_height": 0.99}, "floor's height is not observable"),
+        (True, {"focal": 0.9}, "focal length is not observable"),
+    ],
+)
+def test_what_cannot_be_known_is_said_in_words(tmp_path, moving, share, words):
+    found = facts(tmp_path, moving=moving, posterior={"prior_share": share})
+    assert any(words in sentence for sentence in found["unobservable"])
+    assert found["notes"][0] == found["unobservable"][0]
+
+
+def test_what_is_known_is_not_called_unobservable(tmp_path):
+    found = facts(tmp_path, posterior={"prior_share": {"scale": 0.1, "gravity": 0.3}})
+    assert found["unobservable"] == []
+    told = unobservable(make_state().cameras, {}, height_known=True)
+    still = dataclasses.replace(make_state().cameras, moving=False)
+    assert told == unobservable(still, {}, height_known=True) == []
+
+
+def test_stages_tell_pixels_before_and_after(tmp_path):
+    stage = facts(tmp_path)["stages"][0]
+    assert stage["pixels_before"] > stage["pixels_after"] > 0
 
 
 def test_coverage_counts_gaps(tmp_path):
@@ -86,8 +116,8 @@ def test_coverage_counts_gaps(tmp_path):
 
 def test_what_was_guessed_or_cannot_be_seen_is_noted(tmp_path):
     notes = facts(tmp_path, notes=("focal length guessed",), moving=False)["notes"]
-    assert notes[0] == "focal length guessed"
-    assert any("does not travel" in note for note in notes)
+    assert notes[1] == "focal length guessed"
+    assert "the camera does not translate" in notes[0]
 
 
 def test_a_stage_that_reprojects_worse_is_noted(tmp_path):

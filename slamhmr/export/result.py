@@ -1,16 +1,17 @@
 """The deliverable: the solved state as SMPL parameters in a world with its origin on the ground."""
 
 import dataclasses
+import math
 
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel, forward_points, transl_from_pelvis
 from slamhmr.cameras import corrected_intrinsics, levelled, metric_cameras
 from slamhmr.errors import BackendError
-from slamhmr.types import Observations, Result, SceneState
+from slamhmr.types import Observations, Posterior, Result, SceneState
 
 
 def build_result(
@@ -20,14 +21,17 @@ def build_result(
     *,
     body_model: str,
     provenance: dict[str, object],
+    found: Posterior | None = None,
 ) -> Result:
     """Result in metres: gravity is -z, the origin the point of the ground below the first camera.
 
     `body_model` is what loads the body again: "default" or the path of its file.
 
     Frames outside `valid` repeat the person's nearest valid frame, so that every number is finite.
-    Raises BackendError if the state itself is not finite.
+    So do the covariances of `found`, the posterior of the state. Raises BackendError if the state
+    itself is not finite.
     """
+    shown = _held(state.valid)
     state = levelled(_held_outside(state))
     cameras = metric_cameras(state)
     footprint = ground_below(cameras[0, :3, 3], state.ground)
@@ -58,10 +62,14 @@ def build_result(
         fps=observations.fps,
         ground=ground,
         scale=float(state.log_scale.exp()),
-        scale_std=float("nan"),
+        scale_std=_scale_std(state, found),
         body_model=body_model,
         gender=(body.gender,) * len(state.person_id),
         provenance=provenance,
+        joints_cov=None if found is None else found.joints_cov[shown],
+        joints_cov_root=None if found is None else found.joints_cov_root[shown],
+        ground_cov=None if found is None else found.ground_cov,
+        betas_cov=None if found is None else found.betas_cov,
     )
     _require_finite(result)
     return result
@@ -80,16 +88,28 @@ def ground_below(point: Float[Tensor, "3"], ground: Float[Tensor, "4"]) -> Float
 
 def _held_outside(state: SceneState) -> SceneState:
     """Everybody's first and last valid frame (and nearest ones in gaps) held outside `valid`."""
-    times = torch.arange(state.valid.shape[1])
-    nearest = torch.stack([_nearest(times, valid) for valid in state.valid])
-    rows = torch.arange(len(nearest))[:, None]
+    held = _held(state.valid)
     return dataclasses.replace(
         state,
-        root_orient=state.root_orient[rows, nearest],
-        pelvis=state.pelvis[rows, nearest],
-        body_pose=state.body_pose[rows, nearest],
+        root_orient=state.root_orient[held],
+        pelvis=state.pelvis[held],
+        body_pose=state.body_pose[held],
         contacts=torch.where(state.valid[..., None], state.contacts, 0.0),
     )
+
+
+def _held(valid: Bool[Tensor, "N T"]) -> tuple[Tensor, Tensor]:
+    """Index of everybody's nearest valid frame."""
+    times = torch.arange(valid.shape[1])
+    nearest = torch.stack([_nearest(times, own) for own in valid])
+    return torch.arange(len(nearest))[:, None], nearest
+
+
+def _scale_std(state: SceneState, found: Posterior | None) -> float:
+    """Standard deviation of the scale: that of its log, times the scale."""
+    if found is None or found.log_scale_var is None:
+        return math.nan
+    return float(state.log_scale.exp() * found.log_scale_var.sqrt())
 
 
 def _nearest(times: Tensor, valid: Tensor) -> Tensor:

@@ -140,11 +140,11 @@ def quadratic_product(
 def stretch(
     articulation: Articulation, gradient: Float[Tensor, "T F 3"]
 ) -> Float[Tensor, "T J 3 3"]:
-    """Second-order curvature of each joint's rotation that Gauss-Newton leaves out; never negative.
+    """Curvature of each joint's rotation that Gauss-Newton leaves out; never negative.
 
     Turning joint j by w takes a point at arm a to a + w x a + w x (w x a) / 2, so the energy's
     gradient q on the point adds (q.w)(a.w) - (q.a)|w|^2. Where q pulls outwards, as on a limb too
-    short for its keypoint, first derivatives vanish and this is all there is: -(q.a) |w across a|^2.
+    """Curvature of each joint's rotation that Gauss-Newton leaves out; never negative.
     """
     joint, point = articulation.moves.nonzero(as_tuple=True)
     arms = articulation.points[:, point] - articulation.joints[:, joint]

@@ -22,7 +22,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class FrameCovariance:
-    """Of some consecutive frames of a chain: own block, and that with the chain's border columns."""
+    """Of some frames of a chain: the own block, and that with the chain's border columns."""
 
     chain: int
     start: int  # first frame

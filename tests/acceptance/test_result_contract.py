@@ -40,6 +40,10 @@ CONTRACT: dict[str, tuple[tuple[int, ...], str]] = {
     "gender": ((PEOPLE,), "U"),
     "provenance": ((), "U"),
     "stamp": ((), "U"),
+    "joints_cov": ((PEOPLE, FRAMES, 24, 3, 3), REAL),
+    "joints_cov_root": ((PEOPLE, FRAMES, 24, 3, 3), REAL),
+    "ground_cov": ((3, 3), REAL),
+    "betas_cov": ((PEOPLE, 10, 10), REAL),
 }
 
 
@@ -76,7 +80,7 @@ def test_keys_shapes_and_types(result):
 
 def test_finite_everywhere(result):
     for key, array in result.items():
-        if array.dtype.kind == REAL and key != "scale_std":  # unknown before the posterior
+        if array.dtype.kind == REAL:
             assert np.isfinite(array).all(), key
     assert float(result["scale"]) > 0
     assert 0 <= result["contacts"].min() <= result["contacts"].max() <= 1
@@ -127,4 +131,12 @@ def test_cameras_are_rigid_and_in_metres(folder, result):
     with np.load(folder / "cameras.npz", allow_pickle=False) as file:
         tracked = np.linalg.norm(np.diff(file["world_from_cam"][:, :3, 3], axis=0), axis=1)
     moved = np.linalg.norm(np.diff(result["world_from_cam"][:, :3, 3], axis=0), axis=1)
-    np.testing.assert_allclose(moved, float(result["scale"]) * tracked, rtol=1e-6, atol=1e-9)
+    far = tracked > np.median(tracked)  # the camera's drift is corrected, a little
+    np.testing.assert_allclose(moved[far], float(result["scale"]) * tracked[far], rtol=0.1)
+
+
+def test_covariances_are_positive_and_zero_at_the_pelvis_itself(result):
+    for key in ("joints_cov", "joints_cov_root"):
+        assert np.linalg.eigvalsh(result[key]).min() > -1e-12, key
+    assert np.abs(result["joints_cov_root"][:, :, 0]).max() < 1e-12
+    assert 0.005 < float(result["scale_std"] / result["scale"]) < 0.5

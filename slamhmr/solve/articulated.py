@@ -143,8 +143,9 @@ def stretch(
     """Curvature of each joint's rotation that Gauss-Newton leaves out; never negative.
 
     Turning joint j by w takes a point at arm a to a + w x a + w x (w x a) / 2, so the energy's
-    gradient q on the point adds (q.w)(a.w) - (q.a)|w|^2. Where q pulls outwards, as on a limb too
-    """Curvature of each joint's rotation that Gauss-Newton leaves out; never negative.
+    gradient q on the point adds (q.w)(a.w) - (q.a)|w|^2. Where q pulls outwards, as on a limb
+    too short for its keypoint, first derivatives vanish and this is all there is: it is kept as
+    -(q.a) |w across a|^2.
     """
     joint, point = articulation.moves.nonzero(as_tuple=True)
     arms = articulation.points[:, point] - articulation.joints[:, joint]

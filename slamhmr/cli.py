@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from slamhmr.pipeline import Outcome
 
 LOG = logging.getLogger("slamhmr")
+BENCHMARKS = {  # modules of slamhmr.bench with a function `run`
+    "speed": "seconds, memory and accuracy against frames and people",
+    "convergence": "the solver and L-BFGS on one energy",
+}
 BELOW_GATES = 3
 INTERRUPTED = 130
 
@@ -79,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure the solver on made scenes")
     benchmarks = bench.add_subparsers(required=True, metavar="BENCHMARK")
-    for name, words in (("speed", "cost against frames and people"), ("convergence", "and L-BFGS")):
+    for name, words in BENCHMARKS.items():
         benchmark = benchmarks.add_parser(name, help=words)
         benchmark.add_argument("--out", type=Path, default=Path("bench"), metavar="DIR")
         benchmark.add_argument("fields", nargs="*", metavar="key=value", help="frames=300 people=2")
@@ -137,12 +141,9 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    if options.benchmark == "speed":
-        from slamhmr.bench.speed import run_speed as run
-    else:
-        from slamhmr.bench.convergence import run_convergence as run
+    from importlib import import_module
 
-    print(run(options.fields, options.out))
+    print(import_module(f"slamhmr.bench.{options.benchmark}").run(options.fields, options.out))
     return 0
 
 

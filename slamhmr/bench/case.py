@@ -1,7 +1,7 @@
 """One solve of a benchmark scene, timed, in a process of its own: peak memory is then its own.
 
 `measure` starts the process, which runs this module and prints one line of JSON. What is timed is
-the solver alone: alignment and every stage of the default schedule.
+the solver alone: alignment, every stage of the default schedule, and the posterior.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from slamhmr.errors import BackendError
 from slamhmr.eval import metrics
 from slamhmr.export.result import build_result
 from slamhmr.init.align import align
+from slamhmr.posterior import Calibration, posterior
 from slamhmr.scene_problem import Known
 from slamhmr.solve.sweep import Resources
 from slamhmr.stages import run_stage
@@ -50,7 +51,7 @@ class Measurement:
     case: Case
     wall_s: float
     cpu_s: float
-    parts_s: dict[str, float]  # wall seconds of the alignment and of every stage
+    parts_s: dict[str, float]  # wall seconds: alignment, every stage, posterior
     iterations: int
     rejected: int
     peak_gb: float  # largest resident memory of the process, its scene and imports included
@@ -119,18 +120,21 @@ def solve_case(case: Case) -> Measurement:
 
 
 def timed_solve(scene: BenchScene, body: BodyModel, threads: int) -> Run:
-    """The solver alone on a scene: alignment, then every stage of the default schedule."""
+    """The solver alone: alignment, every stage of the default schedule, posterior."""
     config, parts, reports = load_config(), {}, []
     heights = torch.full((len(scene.truth.betas),), torch.nan, dtype=torch.float64)
     known = Known(scene.observations, scene.initial, body, heights)
     began, began_cpu = time.perf_counter(), time.process_time()
     state = align(scene.initial, scene.observations, scene.cameras, body)
     parts["align"] = time.perf_counter() - began
+    resources = Resources(threads=threads)
     for name in config.schedule:
-        resources = Resources(threads=threads)
         state, report = run_stage(state, known, name, config.stages[name], resources=resources)
         parts[name] = report.seconds
         reports.append(report)
+    last = config.schedule[-1]
+    found = posterior(state, known, last, config.stages[last], Calibration(), resources=resources)
+    parts["posterior"] = found.seconds
     wall, cpu = time.perf_counter() - began, time.process_time() - began_cpu
     iterations, rejected = (sum(getattr(r, n) for r in reports) for n in ("iterations", "rejected"))
     return Run(state, wall, cpu, parts, iterations, rejected)

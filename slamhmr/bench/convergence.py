@@ -27,9 +27,9 @@ from slamhmr.errors import ConfigError
 from slamhmr.init.align import align
 from slamhmr.scene import Scene
 from slamhmr.scene_problem import Known, SceneProblem, scene_problem
-from slamhmr.solve.levenberg import Schedule, minimise
+from slamhmr.solve.levenberg import minimise
 from slamhmr.solve.sweep import Resources
-from slamhmr.stages import run_stage
+from slamhmr.stages import FINE, run_stage
 from slamhmr.threads import bounded_threads
 
 LOG = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class ConvergenceSpec:
                 )
 
 
-def run_convergence(words: Sequence[str], out: Path) -> str:
+def run(words: Sequence[str], out: Path) -> str:
     """Run both solvers; write both curves and their plot into `out`, return the statement.
 
     Raises ConfigError for unknown words.
@@ -99,14 +99,14 @@ def motion_problem(spec: ConvergenceSpec) -> tuple[SceneProblem, Scene]:
 
 
 def run_ours(problem: SceneProblem, start: Scene, threads: int) -> Trace:
-    """Our solver, with the stopping rules of every solve."""
+    """Our solver, stopping as it does in the last round of every stage."""
     trace = Trace("Levenberg-Marquardt")
     with torch.no_grad():
         trace.note(0.0, float(energy(problem, start)))
         resources = Resources(threads=threads)
         began = time.perf_counter()
         minimise(
-            problem, start, Schedule(), resources=resources,
+            problem, start, FINE, resources=resources,
             on_iteration=lambda _, e: trace.note(time.perf_counter() - began, e),
         )  # fmt: skip
         trace.note(time.perf_counter() - began, trace.energies[-1])

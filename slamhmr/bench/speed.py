@@ -43,7 +43,7 @@ class SpeedSpec:
             raise ConfigError(f"bench speed: repeats={self.repeats} must be at least 1")
 
 
-def run_speed(words: Sequence[str], out: Path) -> str:
+def run(words: Sequence[str], out: Path) -> str:
     """Measure all cases of `key=value` words; write csv and picture into `out`, return the table.
 
     The csv is written anew after every case, so that what was measured survives an interruption.

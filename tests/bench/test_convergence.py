@@ -9,7 +9,7 @@ import torch
 from slamhmr.bench.convergence import (
     ConvergenceSpec,
     motion_problem,
-    run_convergence,
+    run,
     statement,
 )
 from slamhmr.bench.lbfgs import Increments, Trace, energy
@@ -64,7 +64,7 @@ def test_the_gradient_is_that_of_the_energy(tiny):
 
 def test_the_whole_comparison(tiny, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("slamhmr.bench.convergence.motion_problem", lambda spec: tiny)
-    words = run_convergence(["frames=24", "times=2"], tmp_path)
+    words = run(["frames=24", "times=2"], tmp_path)
     assert "our final energy" in words
     with (tmp_path / "convergence_summary.csv").open() as file:
         ours, theirs = csv.DictReader(file)

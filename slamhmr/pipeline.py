@@ -70,8 +70,8 @@ def optimize(
 
         aligned = align(initial, observations, cameras, body)
         state = correct_contacts(aligned, sequence.constraints)
-        start = steps.Start(sequence, observations, initial, body, config)
         scores = {"start": score(state, observations, body)}
+        start = steps.Start(sequence, observations, initial, body, config, scores["start"])
         reports: list[StageReport] = []
         last = "3_initial"
         for name, file in zip(config.schedule, steps.stage_files(config), strict=True):

@@ -175,6 +175,13 @@ def rounds(stage: StageSpec) -> int:
     return max([*lengths, 1])
 
 
+def settings_of(name: str, stage: StageSpec, round_index: int) -> dict[str, Any]:
+    """The settings of every term of a stage in one round."""
+    return {
+        term: term_settings(name, term, values, round_index) for term, values in stage.terms.items()
+    }
+
+
 def free_unknowns(stage: StageSpec, cameras: CameraTrack) -> Free:
     """What the stage moves of what this clip's cameras leave open."""
     moves = cameras.moving and not cameras.scale_known
@@ -199,9 +206,6 @@ def scene_problem(
     )
     free = free_unknowns(stage, state.cameras)
     scene, layout = scene_of(state), BorderLayout(free, state.betas.shape[-1])
-    index = round_index % rounds(stage)
-    settings = {
-        term: term_settings(name, term, values, index) for term, values in stage.terms.items()
-    }
+    settings = settings_of(name, stage, round_index % rounds(stage))
     problem = SceneProblem(points, evidence, layout, settings, scene)
     return problem, scene

@@ -9,6 +9,7 @@ import torch
 
 from slamhmr.errors import BackendError
 from slamhmr.evidence import spans, state_of
+from slamhmr.reprojection import EXACT_PERCENT, score
 from slamhmr.scene import Scene
 from slamhmr.scene_problem import (
     Known,
@@ -17,15 +18,16 @@ from slamhmr.scene_problem import (
     check_stage,
     rounds,
     scene_problem,
+    settings_of,
 )
 from slamhmr.solve.levenberg import Schedule, Summary, minimise
 from slamhmr.solve.sweep import Resources, energies_of
-from slamhmr.terms import term_settings
 from slamhmr.types import SceneState, StageReport
 
 log = logging.getLogger(__name__)
 WINDOW = 1000  # frames that are checked at once
 FINE = Schedule(relative_decrease=3e-4, patience=2)
+TIGHTER, MOST_TIGHTER = 0.8, 5
 COARSE = Schedule(relative_decrease=2e-3, patience=1)  # of a round that only leads to the next
 
 
@@ -57,45 +59,67 @@ def run_stage(
     stage: StageSpec,
     *,
     resources: Resources | None = None,
+    start_percent: float | None = None,
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> tuple[SceneState, StageReport]:
     """Solve one stage from `state`; each round of annealing begins where the last one ended.
 
-    Raises ConfigError for a stage that cannot be run.
+    With `start_percent`, the `mean_percent` of `reprojection.score` at the start of all stages,
+    the keypoints' sigma is lowered until the result is no farther from them: by `TIGHTER` at a
+    time, `MOST_TIGHTER` times at most. Raises ConfigError for a stage that cannot be run.
     """
     check_stage(name, stage)
     began = time.perf_counter()
     summaries: list[Summary] = []
-    first, scene = scene_problem(state, known, name, stage, round_index=0)
-    _require_finite_start(first, scene, state, name)
-    last, _ = scene_problem(state, known, name, stage)
-    resources = resources or Resources()
-    before = energies_of(last, last.settled(scene), resources)  # comparable with that at the end
-    for index in range(rounds(stage)):
-        final = index == rounds(stage) - 1
-        settings = {
-            term: term_settings(name, term, values, index) for term, values in stage.terms.items()
-        }
-        problem = replace(first, settings=settings)
-        scene, summary = minimise(
+    problem, scene = scene_problem(state, known, name, stage, round_index=0)
+    _require_finite_start(problem, scene, state, name)
+    start, resources = scene, resources or Resources()
+
+    def solve(schedule: Schedule) -> Scene:
+        solved, summary = minimise(
             problem,
             problem.settled(scene),
-            replace(FINE if final else COARSE, iterations=stage.iterations),
+            replace(schedule, iterations=stage.iterations),
             resources=resources,
             on_iteration=on_iteration,
         )
         summaries.append(summary)
         log.info(
-            "stage %s, round %d: energy %.5g -> %.5g in %d iterations; %s", name, index + 1,
+            "stage %s: energy %.5g -> %.5g in %d iterations; %s", name,
             summary.total_before, summary.total_after, summary.iterations, summary.stopped,
         )  # fmt: skip
+        return solved
+
+    for index in range(rounds(stage)):
+        problem = replace(problem, settings=settings_of(name, stage, index))
+        scene = solve(FINE if index == rounds(stage) - 1 else COARSE)
+    tightened = 0
+    while tightened < MOST_TIGHTER and _farther(scene, state, known, start_percent):
+        problem, tightened = _tighter(problem), tightened + 1
+        scene = solve(FINE)
     report = StageReport(
         name,
         sum(s.iterations for s in summaries),
         sum(s.rejected for s in summaries),
         summaries[-1].stopped,
-        before,
+        energies_of(problem, problem.settled(start), resources),
         summaries[-1].energy_after,
         time.perf_counter() - began,
+        TIGHTER**tightened,
     )
     return state_of(scene, state), report
+
+
+def _farther(scene: Scene, state: SceneState, known: Known, start_percent: float | None) -> bool:
+    """True if the keypoints are farther from the scene than they were at the start."""
+    if start_percent is None:
+        return False
+    found = score(state_of(scene, state), known.observations, known.body)["mean_percent"]
+    return float(str(found)) > max(start_percent, EXACT_PERCENT)
+
+
+def _tighter(problem: SceneProblem) -> SceneProblem:
+    """The same energy with a smaller sigma of the keypoints."""
+    settings = problem.settings["reprojection"]
+    chosen = replace(settings, sigma=TIGHTER * settings.sigma)
+    return replace(problem, settings={**problem.settings, "reprojection": chosen})

@@ -200,6 +200,7 @@ class Start:
     initial: Initial
     body: BodyModel
     config: Config
+    score: dict[str, object]  # of the start, by `reprojection.score`
 
     @property
     def known(self) -> Known:
@@ -214,7 +215,7 @@ def solve_stage(
 ) -> tuple[SceneState, StageReport]:
     """Step 4 and on: the stage that `file` ("4_root") names, on the state of the file `after`."""
     name = file.split("_", 1)[1]
-    settings = start.config.stages[name]
+    settings, last = start.config.stages[name], name == start.config.schedule[-1]
     known, contacts = start.known, start.sequence.constraints.contacts
     reports: list[StageReport] = []
 
@@ -226,6 +227,7 @@ def solve_stage(
                 name,
                 settings,
                 resources=Resources(start.config.threads),
+                start_percent=float(str(start.score["mean_percent"])) if last else None,
                 on_iteration=lambda _, energy: _advance(bar, energy),
             )
         reports.append(report)
@@ -238,6 +240,7 @@ def solve_stage(
         compute,
         settings=[
             settings,
+            last,
             known.height_m,
             known.cuts,
             contacts,

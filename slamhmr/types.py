@@ -122,6 +122,8 @@ class StageReport:
     energy_before: dict[str, float]  # per term
     energy_after: dict[str, float]
     seconds: float
+    # Factor on the sigma of the keypoints that kept the result as near to them as the start was.
+    keypoint_sigma: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ def failed(scores, coverage=SEEN):
     ("scores", "names"),
     [
         ({"start": scored(3), "root": scored(2)}, []),
-        ({"start": scored(3), "root": scored(4.1)}, []),
-        ({"start": scored(3), "root": scored(4.3)}, ["worse_than_start"]),
+        ({"start": scored(3), "root": scored(3.0)}, []),
+        ({"start": scored(3), "root": scored(3.1)}, ["worse_than_start"]),
         ({"start": scored(1e-6), "root": scored(0.1)}, []),
         ({"start": scored(3), "root": scored(9), "smooth": scored(2)}, []),
         ({"start": scored(3), "root": scored(2, 3.5)}, ["reprojection_percent"]),

@@ -36,8 +36,10 @@ class Options:
     threads: int = 0  # of each network; 0: as many as the machine has cores, at most 4
 
 
-def detect(video: Video, options: Options, *, progress: bool) -> Observations:
-    """Everybody's keypoints in every frame of a video.
+def detect(
+    video: Video, options: Options, *, cuts: tuple[int, ...] = (), progress: bool
+) -> Observations:
+    """Everybody's keypoints in every frame of a video; nobody is followed across `cuts`.
 
     Raises MissingAsset if the networks or their runtime cannot be had, BackendError if nobody
     is found, ConfigError for an impossible setting.
@@ -46,12 +48,12 @@ def detect(video: Video, options: Options, *, progress: bool) -> Observations:
     from slamhmr.detect.observe import observe
 
     _check(options)
-    search = _search(video, options)
+    search = _search(video, options, cuts)
     looks = search.run(_watched(video, progress))
-    tracks = track_people(looks, video.fps, options.longest_gap)
+    tracks = track_people(looks, video.fps, options.longest_gap, cuts)
     if len(tracks) == 0:
         raise BackendError(_nobody(video, sum(len(found) for found in looks), options))
-    observations = observe(tracks, video)
+    observations = observe(tracks, video, cuts)
     share = observations.seen.double().mean(dim=1)
     seen = ", ".join(f"{n} in {100 * part:.0f} %" for n, part in enumerate(share.tolist(), 1))
     log.info("found %d people in %d frames (person %s)", len(tracks), video.frame_count, seen)
@@ -72,7 +74,11 @@ def _check(options: Options) -> None:
             )
 
 
-def _search(video: Video, options: Options) -> "Search":  # noqa: F821 - imported below, lazily
+def _search(
+    video: Video,
+    options: Options,
+    cuts: tuple[int, ...],
+) -> "Search":  # noqa: F821 - imported below, lazily
     from slamhmr.detect.detector import PersonDetector
     from slamhmr.detect.landmarks import LandmarkNetwork
     from slamhmr.detect.search import Search
@@ -88,6 +94,7 @@ def _search(video: Video, options: Options) -> "Search":  # noqa: F821 - importe
         redetect=max(1, round(options.redetect_seconds * video.fps)),
         patience=max(1, round(video.fps)),
         limit=options.max_people,
+        cuts=cuts,
     )
 
 

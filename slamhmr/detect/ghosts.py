@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slamhmr.detect.landmarks import Candidate
+from slamhmr.detect.reidentify import across_shots
 from slamhmr.detect.similarity import BODY, body_box, likelihood, overlap, person_size
 from slamhmr.detect.track import Track, centre, link, stitch
 
@@ -20,13 +21,18 @@ SHADOWED = 0.6  # share of a box covered by a likelier track, and share of frame
 
 
 def track_people(
-    looks: Sequence[Sequence[Candidate]], fps: float, longest_gap: float
+    looks: Sequence[Sequence[Candidate]], fps: float, longest_gap: float, cuts: Sequence[int] = ()
 ) -> list[Track]:
     """Tracks of the people among the looks of every frame, gaps to `longest_gap` s bridged.
 
-    Order of the result: by total likelihood, largest first.
+    Every shot (`cuts`: first frames of new ones) is tracked by itself; then people are recognised
+    by their clothes where that is safe. Order of the result: by total likelihood, largest first.
     """
-    tracks = people_among(stitch(link(looks, fps), fps, longest_gap), fps, len(looks))
+    shots = []
+    for start, stop in zip((0, *cuts), (*cuts, len(looks)), strict=True):
+        found = stitch(link(looks[start:stop], fps, start), fps, longest_gap)
+        shots.append(people_among(found, fps, stop - start))
+    tracks = across_shots(shots)
     return sorted(tracks, key=lambda track: -sum(likelihood(look) for look in track.looks))
 
 

@@ -24,21 +24,22 @@ BOX_MARGIN = 0.06  # of the box's longer side: hair, shoes, width of the limbs
 BOX_LEAST = 0.15  # confidence above which a point stretches the box
 
 
-def observe(tracks: Sequence[Track], video: Video) -> Observations:
+def observe(tracks: Sequence[Track], video: Video, cuts: Sequence[int] = ()) -> Observations:
     """Observations of the tracked people, ids 1.. in order of total confidence.
 
-    Between two looks of a track the box is interpolated and every confidence is 0; before and
-    after, the box is NaN.
+    Between two looks of a track in one shot (`cuts`: first frames of new ones) the box is
+    interpolated and every confidence is 0; before and after, the box is NaN.
     """
     index = keypoint_landmarks()
     shape = (len(tracks), video.frame_count)
     keypoints, confidence = np.zeros((*shape, len(index), 2)), np.zeros((*shape, len(index)))
     boxes = np.full((*shape, 4), np.nan)
-    for n, track in enumerate(tracks):
-        frames = np.array([look.frame for look in track.looks])
-        points, sure = evidence(track, video)
+    parts = [(n, part) for n, track in enumerate(tracks) for part in track.parts(cuts)]
+    for n, part in parts:
+        frames = np.array([look.frame for look in part.looks])
+        points, sure = evidence(part, video)
         keypoints[n, frames], confidence[n, frames] = points[:, index], sure[:, index]
-        span = np.arange(track.first, track.last + 1)
+        span = np.arange(part.first, part.last + 1)
         seen = keypoint_boxes(torch.from_numpy(points), torch.from_numpy(sure)).numpy()
         boxes[n, span] = _between(span, frames, seen)
     order = np.argsort(-confidence.sum(axis=(1, 2)), kind="stable")

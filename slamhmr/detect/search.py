@@ -2,7 +2,7 @@
 
 A person once found is followed by the region that its own landmarks give. Every few frames the
 detector looks for people not followed yet, and its regions compete with the followed ones; a person
-that has just been lost is looked for again close by.
+that has just been lost is looked for again close by. A cut begins all anew.
 """
 
 from collections.abc import Iterable
@@ -42,6 +42,7 @@ class Search:
     redetect: int  # frames between two searches of the whole image
     patience: int  # frames a lost person is looked for
     limit: int  # people per frame
+    cuts: tuple[int, ...] = ()  # first frames of new shots
     _followed: list[np.ndarray] = field(default_factory=list)
     _lost: list[tuple[int, np.ndarray]] = field(default_factory=list)
 
@@ -51,9 +52,11 @@ class Search:
         return [self._look(index, image, windows) for index, image in frames]
 
     def _look(self, index: int, image: np.ndarray, windows: np.ndarray) -> list[Candidate]:
+        if index in self.cuts:
+            self._followed, self._lost = [], []
         followed = len(self._followed)
         regions = list(self._followed)
-        if index % self.redetect == 0:
+        if index % self.redetect == 0 or index in self.cuts:
             regions += list(self.detector(image, windows))
         elif len(self._lost) > 0 and index % LOCAL_PERIOD == 0:
             regions += list(self.detector(image, self._local_windows()))

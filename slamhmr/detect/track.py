@@ -49,15 +49,21 @@ class Track:
         """Frame of the last look."""
         return self.looks[-1].frame
 
+    def parts(self, cuts: Sequence[int]) -> list["Track"]:
+        """The looks of each shot, of those where there are any; `cuts` are their first frames."""
+        bounds = zip((0, *cuts), (*cuts, self.last + 1), strict=True)
+        looks = [tuple(k for k in self.looks if start <= k.frame < stop) for start, stop in bounds]
+        return [Track(part) for part in looks if len(part) > 0]
 
-def link(looks: Sequence[Sequence[Candidate]], fps: float) -> list[Track]:
-    """Tracks without gaps longer than `MEMORY`, over all frames."""
+
+def link(looks: Sequence[Sequence[Candidate]], fps: float, first: int = 0) -> list[Track]:
+    """Tracks without gaps longer than `MEMORY`, over all frames; the first of them is `first`."""
     from scipy.optimize import linear_sum_assignment
 
     open_tracks: list[list[Candidate]] = []
     closed: list[list[Candidate]] = []
     memory = max(2, round(MEMORY * fps))
-    for frame, found in enumerate(looks):
+    for frame, found in enumerate(looks, start=first):
         stale = [track for track in open_tracks if frame - track[-1].frame > memory]
         open_tracks = [track for track in open_tracks if frame - track[-1].frame <= memory]
         closed += stale

@@ -59,7 +59,7 @@ def test_nobody_is_an_error_that_says_how_small_was_looked_for(tmp_path: Path, m
         def run(self, frames: object) -> list[list[object]]:
             return [[] for _ in range(10)]
 
-    monkeypatch.setattr(blazepose, "_search", lambda video, options: Empty())
+    monkeypatch.setattr(blazepose, "_search", lambda *_: Empty())
     with pytest.raises(BackendError, match="nobody found in 10 frames of 'v.mp4'.*under 24 px"):
         detect(video(tmp_path / "v.mp4"), Options(), progress=False)
 

@@ -1,16 +1,19 @@
 """Tracking on made-up looks: crossings, gaps, ghosts, flashes, duplicates, swapped sides."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from slamhmr.detect.detector import PersonDetector
 from slamhmr.detect.ghosts import is_person, track_people
-from slamhmr.detect.landmarks import LANDMARKS, Candidate
+from slamhmr.detect.landmarks import LANDMARKS, Candidate, LandmarkNetwork
 from slamhmr.detect.observe import face_turned_here, keypoint_boxes, observe, point_confidence
+from slamhmr.detect.reidentify import distance, recognised, worn
 from slamhmr.detect.repair import steadiness, unswap
-from slamhmr.detect.search import distinct, without_people
+from slamhmr.detect.search import Search, distinct, without_people
 from slamhmr.detect.similarity import likelihood, person_size, similarity
 from slamhmr.detect.track import Track, link, stitch
 from slamhmr.types import Video
@@ -253,3 +256,100 @@ def test_painting_covers_a_person_and_leaves_the_rest():
         assert (painted[y, x] == 127).all()
     assert (painted[:, 400:] == 0).all()
     assert (image == 0).all()
+
+
+def test_nobody_is_followed_across_a_cut():
+    """Somebody in other clothes stands where the first one stood."""
+    first, second = walker(range(40), 300, 0.0), walker(range(40, 80), 300, 0.0, colour=7)
+    looks = by_frame(80, first, second)
+    assert [owners(t, first, second) for t in track_people(looks, FPS, 2.0)] == [{0, 1}]
+    tracks = track_people(looks, FPS, 2.0, (40,))
+    assert sorted(map(tuple, (owners(t, first, second) for t in tracks))) == [(0,), (1,)]
+
+
+def test_clothes_tell_who_is_who_after_a_cut_and_after_another_shot():
+    """The camera moves: red is elsewhere and larger, blue comes and goes."""
+    red = walker(range(40), 300, 1.0)
+    blue = walker(range(40, 80), 320, 0.0, colour=7)
+    again = walker(range(80, 120), 700, 0.0, height=180.0)
+    late = walker(range(80, 120), 200, 0.0, height=90.0, colour=7)
+    looks = by_frame(120, red, blue, again, late)
+    tracks = track_people(looks, FPS, 2.0, (40, 80))
+    people = sorted(tuple(sorted(owners(t, red, blue, again, late))) for t in tracks)
+    assert people == [(0, 2), (1, 3)]
+
+
+def test_people_in_the_same_clothes_are_new_after_a_cut():
+    before = walker(range(40), 200, 0.0), walker(range(40), 600, 0.0)
+    after = walker(range(40, 80), 250, 0.0), walker(range(40, 80), 650, 0.0)
+    looks = by_frame(80, *before, *after)
+    assert len(track_people(looks, FPS, 2.0, (40,))) == 4
+    alone = by_frame(80, *before, after[0])
+    assert len(track_people(alone, FPS, 2.0, (40,))) == 3
+
+
+def test_boxes_and_sides_do_not_reach_across_a_cut():
+    """After the cut the camera looks from behind: left and right change places, rightly."""
+    front = walker(range(40), 300, 0.0)
+    rng = np.random.default_rng(1)
+    back = [look(f, 500, rng=rng, phase=0.0) for f in range(45, 80)]
+    for candidate in back:
+        candidate.points[:, 0] = 1000 - candidate.points[:, 0]
+    tracks = track_people(by_frame(80, front, back), FPS, 2.0, (40,))
+    seen = observe(tracks, video(80), (40,))
+    assert seen.person_id.tolist() == [1]
+    assert seen.boxes[0].isfinite().all(dim=-1).tolist() == [not 40 <= f < 45 for f in range(80)]
+    names = seen.keypoint_names
+    left, right = (seen.keypoints[0, :, names.index(f"{s}_hip"), 0] for s in ("left", "right"))
+    assert (left[:40] > right[:40]).all()
+    assert (left[45:] < right[45:]).all()
+
+
+@pytest.mark.parametrize(
+    ("apart", "found"),
+    [
+        ([[0.1, 0.6], [0.7, 0.2]], {0: 0, 1: 1}),
+        ([[0.1, 0.2], [0.7, 0.6]], {}),  # two of the new shot look like the first
+        ([[0.1], [0.2]], {}),  # two of the old one look like the new one
+        ([[0.4]], {}),
+        ([[0.3, 0.5]], {0: 0}),
+    ],
+)
+def test_only_clear_likeness_is_the_same_person(apart, found):
+    assert recognised(np.array(apart)) == found
+
+
+def test_clothes_that_were_never_seen_are_no_evidence():
+    shirt_only = [
+        dataclasses.replace(c, colour=c.colour * [[1.0], [0.0]])
+        for c in walker(range(20), 100, 0.0)
+    ]
+    whole = worn(Track(tuple(walker(range(20), 100, 0.0))))
+    assert distance(whole, whole) == pytest.approx(0, abs=1e-6)
+    assert distance(whole, worn(Track(tuple(shirt_only)))) == 1
+
+
+def test_the_search_begins_anew_at_a_cut():
+    """Whom the region follows is forgotten, and the detector looks at once."""
+    asked: dict[int, list[float]] = {}
+
+    class Detector(PersonDetector):
+        def __init__(self) -> None:
+            pass
+
+        def __call__(self, image: np.ndarray, windows: np.ndarray) -> np.ndarray:
+            return np.array([[float(image[0, 0, 0]), 200.0, 130.0, 0.0]])
+
+    class Landmarks(LandmarkNetwork):
+        def __init__(self) -> None:
+            pass
+
+        def __call__(self, image: np.ndarray, region: np.ndarray, frame: int) -> Candidate:
+            asked.setdefault(frame, []).append(float(region[0]))
+            return look(frame, float(region[0]), y=250.0, rng=np.random.default_rng(frame))
+
+    search = Search(Detector(), Landmarks(), (400, 300), 30.0, 7, 20, 5, cuts=(4,))
+    images = [np.full((300, 400, 3), 100 if n < 4 else 200, np.uint8) for n in range(7)]
+    found = search.run(enumerate(images))
+    assert [len(people) for people in found] == [1] * 7
+    assert asked == {n: [100.0 if n < 4 else 200.0] for n in range(7)}

@@ -67,13 +67,6 @@ class Factor:
 Front = Float[Tensor, "*batch w w"]  # next two frames, border, gradient; symmetric
 
 
-def empty_front(band: Band) -> Front:
-    """The front before any frame."""
-    size, shared = band.shared.shape[-2:]
-    width = REACH * size + shared
-    return band.diagonal.new_zeros(*band.diagonal.shape[:-3], width, width)
-
-
 def eliminate(band: Band, front: Front, count: int, floor: float = 0.0) -> tuple[Factor, Front]:
     """Eliminate the first `count` frames; what the others hold so far joins the new front.
 

@@ -26,9 +26,9 @@ from slamhmr.solve.banded import (
     NotPositiveDefiniteError,
     back_substitute,
     eliminate,
-    empty_front,
     swap_frames,
 )
+from slamhmr.solve.batch import Batch
 from slamhmr.solve.equations import Equations
 from slamhmr.solve.problem import REACH, ChainShape, Problem, Step
 
@@ -44,6 +44,7 @@ class Resources:
     threads: int = 1
     window: int = 200  # frames that are linearised at once: larger ones lose to page faults
     frames: int = 10_000  # frames, of all chains, whose factors are kept: about 0.15 MB each
+    together: bool = False  # all lanes in one batch instead of threads: for GPUs; keeps all factors
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ class Eliminated:
     corner: Float[Tensor, "g g"]
     corner_gradient: Float[Tensor, "g"]
 
+    def add(self, equations: Equations) -> None:
+        """Sum up what is needed of a window's equations beside its factor."""
+        touched = slice(equations.start, equations.start + len(equations.gradient))
+        self.diagonal[touched] += equations.band[0].diagonal(dim1=-2, dim2=-1)
+        self.gradient[touched] += equations.gradient
+        self.corner += equations.corner
+        self.corner_gradient += equations.corner_gradient
+
 
 @dataclass(frozen=True)
 class Solved:
@@ -83,12 +92,16 @@ def middle_of(frames: int) -> int:
 
 
 def lanes_of(shapes: Iterable[ChainShape], window: int) -> list[Lane]:
-    """Both halves of every chain, longest first."""
+    """Both halves of every chain, longest first; only a lane's first window may be short."""
     lanes = []
     for index, shape in enumerate(shapes):
         middle = middle_of(shape.frame_count)
-        ahead = [(a, min(a + window, middle)) for a in range(0, middle, window)]
-        behind = [(max(b - window, middle), b) for b in range(shape.frame_count, middle, -window)]
+        last = shape.frame_count
+        ahead = [(max(b - window, 0), b) for b in range(middle, 0, -window)][::-1]
+        starts = [*range(middle, last, window)]
+        if len(starts) > 1 and last - starts[-1] < REACH:  # too short to stand alone
+            starts.pop()
+        behind = [*zip(starts, [*starts[1:], last], strict=True)][::-1]
         lanes += [Lane(index, False, ahead), Lane(index, True, behind)]
     return sorted(lanes, key=lambda lane: -sum(b - a for a, b in lane.windows))
 
@@ -124,46 +137,76 @@ class Sweep(Generic[S]):
         shapes = problem.chains
         lanes = lanes_of(shapes, resources.window)
         kept = resources.frames // (len(lanes) * resources.window)
-        self.eliminated = in_threads(
-            lambda lane: self._eliminate_lane(lane, kept), lanes, resources.threads
-        )
+        self.batch: Batch | None = None
+        if resources.together:
+            self.batch = Batch(len(lanes))
+            self.eliminated = self._eliminate_together(lanes, self.batch)
+        else:
+            self.eliminated = in_threads(
+                lambda lane: self._eliminate_lane(lane, kept), lanes, resources.threads
+            )
         self.middles = [self._meet(index, shape) for index, shape in enumerate(shapes)]
         self._reduce_border()
 
+    def linearise(self, lane: Lane, index: int) -> Equations:
+        """The equations of one window of a lane."""
+        start, stop = lane.windows[index]
+        window = self.problem.window(self.state, lane.chain, start, stop, derivatives=True)
+        return assemble(window, self.problem.chains[lane.chain])
+
     def factor(self, lane: Lane, index: int, front: Front) -> tuple[Factor, Front, Equations]:
         """Linearise and eliminate one window of a lane."""
-        start, stop = lane.windows[index]
-        shape = self.problem.chains[lane.chain]
-        window = self.problem.window(self.state, lane.chain, start, stop, derivatives=True)
-        equations = assemble(window, shape)
+        equations = self.linearise(lane, index)
         band = band_of(equations, self.damping, backward=lane.backward)
         count = max(band.diagonal.shape[-3] - REACH, 0)
-        if front.numel() == 0:
-            front = empty_front(band)
         factor, left = eliminate(band, front, count, self.damping * FLOOR)
         return factor, left, equations
 
-    def _eliminate_lane(self, lane: Lane, kept: int) -> Eliminated:
+    def _eliminate_together(self, lanes: list[Lane], batch: "Batch") -> list[Eliminated]:
+        """Every lane's windows side by side, from the far ends; short ones begin later."""
+        found = [self._empty(lane) for lane in lanes]
+        fronts = torch.stack([each.front for each in found])
+        rounds = max(len(lane.windows) for lane in lanes)
+        for turn in range(rounds):
+            bands: list[Band | None] = []
+            for lane, each in zip(lanes, found, strict=True):
+                index = turn - (rounds - len(lane.windows))
+                if index < 0:
+                    bands.append(None)
+                    continue
+                equations = self.linearise(lane, index)
+                each.add(equations)
+                bands.append(band_of(equations, self.damping, backward=lane.backward))
+            fronts = batch.eliminate(bands, fronts, self.damping * FLOOR)
+        for row, each in enumerate(found):
+            each.front = fronts[row]
+            lane = lanes[row]
+            for index in range(len(lane.windows)):
+                turn = index + rounds - len(lane.windows)
+                each.fronts.append(each.front)  # never used: every factor is kept
+                each.factors.append(batch.factor_of(row, turn))
+        return found
+
+    def _empty(self, lane: Lane) -> Eliminated:
         shape, border = self.problem.chains[lane.chain], self.problem.border(self.state)
         sample = border[0].value if len(border) > 0 else torch.zeros((), dtype=torch.float64)
         shared = len(shape.border_columns)
         width = REACH * shape.unknowns + shared + 1
-        front = sample.new_zeros(width, width)
-        found = Eliminated(
-            lane, [], [], front,
+        return Eliminated(
+            lane, [], [], sample.new_zeros(width, width),
             sample.new_zeros(shape.frame_count, shape.unknowns),
             sample.new_zeros(shape.frame_count, shape.unknowns),
             sample.new_zeros(shared, shared), sample.new_zeros(shared),
         )  # fmt: skip
+
+    def _eliminate_lane(self, lane: Lane, kept: int) -> Eliminated:
+        found = self._empty(lane)
+        front = found.front
         for index in range(len(lane.windows)):
             found.fronts.append(front)
             factor, front, equations = self.factor(lane, index, front)
             found.factors.append(factor if index >= len(lane.windows) - kept else None)
-            touched = slice(equations.start, equations.start + len(equations.gradient))
-            found.diagonal[touched] += equations.band[0].diagonal(dim1=-2, dim2=-1)
-            found.gradient[touched] += equations.gradient
-            found.corner += equations.corner
-            found.corner_gradient += equations.corner_gradient
+            found.add(equations)
         found.front = front
         return found
 
@@ -228,7 +271,10 @@ class Sweep(Generic[S]):
             for chain, step, met, own in steps
             for found in self.halves(chain)
         ]
-        in_threads(lambda job: self._go_back(*job), jobs, self.resources.threads)
+        if self.batch is None:
+            in_threads(lambda job: self._go_back(*job), jobs, self.resources.threads)
+        else:
+            self._go_back_together(self.batch, jobs)
         whole = Step([own for _, own, _, _ in steps], border)
         return Solved(whole, self._predicted(whole))
 
@@ -241,6 +287,25 @@ class Sweep(Generic[S]):
             step[self.frames_of(found.lane, index, len(part))] = (
                 part.flip(0) if found.lane.backward else part
             )
+
+    def _go_back_together(
+        self, batch: Batch, jobs: list[tuple[Eliminated, Tensor, Tensor, Tensor]]
+    ) -> None:
+        """The same of all lanes in one batch."""
+        order = {(e.lane.chain, e.lane.backward): row for row, e in enumerate(self.eliminated)}
+        jobs = sorted(jobs, key=lambda job: order[job[0].lane.chain, job[0].lane.backward])
+        starts = []
+        for found, _, met, own in jobs:
+            frames = met.reshape(REACH, -1)
+            starts.append(torch.cat([*(frames.flip(0) if found.lane.backward else frames), own]))
+        parts = batch.back(torch.stack(starts))
+        for row, (found, step, _, _) in enumerate(jobs):
+            lane = found.lane
+            for index in range(len(lane.windows)):
+                turn = index + len(parts) - len(lane.windows)
+                count = batch.counts[turn][row]
+                part = parts[turn][row][len(parts[turn][row]) - count :]
+                step[self.frames_of(lane, index, count)] = part.flip(0) if lane.backward else part
 
     def back(self, found: Eliminated) -> Iterator[tuple[int, Factor]]:
         """Windows of a lane and their factors, last eliminated first; made again if not kept."""

@@ -7,9 +7,11 @@ from linear import LinearProblem
 from slamhmr.solve.posterior import border_covariance, frame_covariances
 from slamhmr.solve.sweep import Resources, Sweep
 
+RESOURCES = [Resources(1, 100), Resources(2, 3), Resources(1, 2, 0), Resources(1, 4, together=True)]
+
 
 @pytest.mark.parametrize("lengths", [[1], [2], [3], [8], [13, 5], [4, 1, 9]])
-@pytest.mark.parametrize("resources", [Resources(1, 100), Resources(2, 3), Resources(1, 2, 0)])
+@pytest.mark.parametrize("resources", RESOURCES)
 def test_equals_the_dense_inverse(lengths, resources):
     problem = LinearProblem(lengths, size=4 if 1 in lengths else 5)
     jacobian, _ = problem.dense()

@@ -34,7 +34,18 @@ def test_memory_and_threads_leave_every_digit(kept, threads):
     assert torch.equal(flat(whole.step), flat(other.step))
 
 
-def test_lapack_band_solver_agrees():
+@pytest.mark.parametrize("lengths", [[1], [2], [9, 4], [31, 12, 5], [3, 1, 6]])
+@pytest.mark.parametrize("window", [2, 5, 100])
+def test_one_batch_for_all_lanes_as_on_a_gpu(lengths, window):
+    problem = LinearProblem(lengths, size=4 if 1 in lengths else 5)
+    alone = Sweep(problem, problem.start(), 0.2, Resources(1, window)).solve()
+    batched = Sweep(problem, problem.start(), 0.2, Resources(1, window, together=True)).solve()
+    torch.testing.assert_close(flat(batched.step), flat(alone.step), rtol=1e-9, atol=1e-10)
+    assert batched.predicted == pytest.approx(alone.predicted)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_lapack_band_solver_agrees(together):
     """Without a border, LAPACK's own band solver is an independent reference."""
     problem = LinearProblem([12], shared=0, own=0)
     jacobian, value = problem.dense()
@@ -44,7 +55,7 @@ def test_lapack_band_solver_agrees():
     for k in range(half + 1):
         band[k, : size - k] = np.diagonal(dense, -k)
     expected = solveh_banded(band, -(jacobian.T @ value).numpy(), lower=True)
-    solved = Sweep(problem, problem.start(), 0.0, Resources()).solve()
+    solved = Sweep(problem, problem.start(), 0.0, Resources(together=together)).solve()
     np.testing.assert_allclose(flat(solved.step).numpy(), expected, rtol=1e-8)
 
 

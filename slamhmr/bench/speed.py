@@ -116,6 +116,7 @@ class Ratio:
     case: Case
     reference: Case
     value: float
+    per_iteration: float  # the same of the cost of one iteration: clips need different numbers
     limit: float
 
     def __str__(self) -> str:
@@ -124,7 +125,7 @@ class Ratio:
         verdict = "holds" if self.value <= self.limit else "does not hold"
         return (
             f"{this} / {that}, threads {self.case.threads}: {self.value:.2f}, "
-            f"at most {self.limit:.2f}: {verdict}"
+            f"at most {self.limit:.2f}: {verdict} (per iteration {self.per_iteration:.2f})"
         )
 
 
@@ -136,8 +137,9 @@ def ratios(measured: Sequence[Measurement]) -> list[Ratio]:
         least = min(same, key=lambda m: m.person_frames)
         for m in same:
             if m is not least:
-                limit = GROWTH * m.person_frames / least.person_frames
-                found.append(Ratio(m.case, least.case, m.wall_s / least.wall_s, limit))
+                growth, limit = m.wall_s / least.wall_s, GROWTH * m.person_frames
+                each = growth * least.iterations / m.iterations
+                found.append(Ratio(m.case, least.case, growth, each, limit / least.person_frames))
     return found
 
 

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from slamhmr.geometry import shot_numbers
+
 # Likelihoods of a point that stands and of one that swings. Ours; mocap "contacts" slide 0.13-0.15
 # m/s, a swinging foot of a walk moves at 1.5-3 m/s.
 STANDING_SPEED = 0.2  # m/s, Rayleigh scale, noise of a start included
@@ -25,17 +27,18 @@ def contacts_from_kinematics(
     ground: Float[Tensor, "4"] | None,
     valid: Bool[Tensor, "N T"] | None = None,
     sight: Float[Tensor, "N T C 3"] | None = None,
+    cuts: tuple[int, ...] = (),
 ) -> Float[Tensor, "N T C"]:
     """Probability that each point stands on the ground in each frame, 0 where `valid` is false.
 
     `sight` are vectors from the camera to the points: depth is noisy, so its changes count less.
     Two states (standing, swinging) per point, observed through speed and height above `ground` (n,
-    d; None: speed only), smoothed over time by the forward-backward recursion. Ours; no learned
-    part.
+    d; None: speed only), smoothed over time by the forward-backward recursion, within one shot
+    (`cuts`: first frames of new ones). Ours; no learned part.
     """
     if valid is None:
         valid = torch.ones(points_world.shape[:2], dtype=torch.bool)
-    velocity, known = point_velocity(points_world, fps, valid)
+    velocity, known = point_velocity(points_world, fps, valid, cuts)
     if sight is not None:
         ray = torch.nn.functional.normalize(sight, dim=-1)
         along = (velocity * ray).sum(dim=-1, keepdim=True) * ray
@@ -46,17 +49,22 @@ def contacts_from_kinematics(
         height = points_world @ ground[:3] + ground[3]
         odds = odds + _height_odds(height) * valid[..., None]
     stay = math.exp(-1 / (MEAN_STAY * fps))
-    return _smooth(odds, stay) * valid[..., None]
+    return _smooth(odds, stay, cuts) * valid[..., None]
 
 
 def point_velocity(
-    points: Float[Tensor, "N T C 3"], fps: float, valid: Bool[Tensor, "N T"]
+    points: Float[Tensor, "N T C 3"],
+    fps: float,
+    valid: Bool[Tensor, "N T"],
+    cuts: tuple[int, ...] = (),
 ) -> tuple[Float[Tensor, "N T C 3"], Bool[Tensor, "N T"]]:
-    """Velocity (m/s), central difference (one-sided at the ends), and where it is known."""
+    """Velocity (m/s), central difference (one-sided at ends and cuts), and where it is known."""
     frames = points.shape[1]
     half = max(1, round(SPEED_WINDOW * fps))
     now = torch.arange(frames)
-    last, first = (now + half).clamp_max(frames - 1), (now - half).clamp_min(0)
+    shot = shot_numbers(frames, cuts)
+    last = torch.minimum(now + half, torch.searchsorted(shot, shot, right=True) - 1)
+    first = torch.maximum(now - half, torch.searchsorted(shot, shot))
     span = ((last - first) / fps).clamp_min(0.5 / fps).to(points)
     velocity = (points[:, last] - points[:, first]) / span[:, None, None]
     known = valid[:, last] & valid[:, first] & valid & (last > first)
@@ -76,14 +84,18 @@ def _height_odds(height: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
     return (standing - swinging).clamp(-HEIGHT_ODDS, HEIGHT_ODDS)
 
 
-def _smooth(odds: Float[Tensor, "N T C"], stay: float) -> Float[Tensor, "N T C"]:
+def _smooth(
+    odds: Float[Tensor, "N T C"], stay: float, cuts: tuple[int, ...]
+) -> Float[Tensor, "N T C"]:
     """Forward-backward posterior of the standing state from per-frame log odds."""
     forward, backward = torch.zeros_like(odds), torch.zeros_like(odds)
     frames = odds.shape[1]
     for frame in range(1, frames):
-        forward[:, frame] = _step(forward[:, frame - 1] + odds[:, frame - 1], stay)
-        late = frames - 1 - frame
-        backward[:, late] = _step(backward[:, late + 1] + odds[:, late + 1], stay)
+        if frame not in cuts:
+            forward[:, frame] = _step(forward[:, frame - 1] + odds[:, frame - 1], stay)
+        late = frames - frame
+        if late not in cuts:
+            backward[:, late - 1] = _step(backward[:, late] + odds[:, late], stay)
     return torch.sigmoid(forward + odds + backward)
 
 

@@ -1,8 +1,10 @@
 """Rigid transforms, projection and alignment of points; rotations themselves come from `roma`."""
 
+from collections.abc import Sequence
+
 import roma
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -98,6 +100,13 @@ def rotation_between(
     spare = torch.nn.functional.normalize(torch.linalg.cross(a, least), dim=-1)
     unit = torch.where(sine > 1e-9, axis / sine.clamp_min(1e-12), spare)
     return roma.rotvec_to_rotmat(unit * torch.atan2(sine, cosine))
+
+
+def shot_numbers(length: int, cuts: Sequence[int]) -> Int[Tensor, "T"]:
+    """Number of the shot that each of `length` frames is in; `cuts` are first frames of new ones."""
+    return torch.searchsorted(
+        torch.tensor(cuts, dtype=torch.long), torch.arange(length), right=True
+    )
 
 
 def fill_gaps(values: Float[Tensor, "T D"], known: Bool[Tensor, "T"]) -> Float[Tensor, "T D"]:

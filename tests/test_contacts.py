@@ -3,7 +3,7 @@
 import torch
 
 from slamhmr.body import load_body
-from slamhmr.contacts import contacts_from_kinematics
+from slamhmr.contacts import contacts_from_kinematics, point_velocity
 from slamhmr.skeleton import CONTACT_POINTS
 from slamhmr.synth.scene import SceneSpec, make_scene
 
@@ -64,3 +64,25 @@ def test_a_synthetic_walk_on_the_true_path() -> None:
 def test_very_short_clips_are_finite() -> None:
     contacts = contacts_from_kinematics(track(2), 30.0, FLOOR)
     assert bool(torch.isfinite(contacts).all())
+
+
+def test_nothing_is_carried_across_a_cut() -> None:
+    """Feet that stand are elsewhere after the cut; those that move there say nothing before it."""
+    points = track(40)
+    points[0, 20:, 0, 0] += 3
+    points[0, :20, 1, 0] = 0
+    crossing = contacts_from_kinematics(points, 30.0, None)[0]
+    assert float(crossing[18:22, 0].max()) < 0.5
+    contacts = contacts_from_kinematics(points, 30.0, None, cuts=(20,))[0]
+    assert float(contacts[:, 0].min()) > 0.9
+    assert float(contacts[19, 1]) > 0.9
+    assert float(contacts[20, 1]) < 0.1
+    alone = contacts_from_kinematics(points[:, :20], 30.0, None)[0]
+    torch.testing.assert_close(contacts[:20], alone)
+
+
+def test_a_shot_of_one_frame_has_no_velocity() -> None:
+    valid = torch.ones(1, 40, dtype=torch.bool)
+    velocity, known = point_velocity(track(40), 30.0, valid, (20, 21))
+    assert known[0].tolist() == [frame != 20 for frame in range(40)]
+    torch.testing.assert_close(velocity[0, 21:24, 1, 0], torch.full((3,), 1.5).double())

@@ -32,19 +32,24 @@ LOWEST_SIGMA = 0.03  # m, a foot this much higher than the other is probably swi
 
 
 def align(
-    initial: Initial, observations: Observations, cameras: CameraTrack, body: BodyModel
+    initial: Initial,
+    observations: Observations,
+    cameras: CameraTrack,
+    body: BodyModel,
+    *,
+    cuts: tuple[int, ...] = (),
 ) -> SceneState:
     """Gravity, metres per SLAM unit and floor height from people alone; no iteration over poses.
 
     The world's origin is the first camera's centre, z is up and the first camera looks along +y. A
-    camera that does not translate, or whose scale is known, keeps log_scale 0. Raises InputError
-    when nobody is valid anywhere.
+    camera that does not translate, or whose scale is known, keeps log_scale 0. No velocity is taken
+    across `cuts`, first frames of new shots. Raises InputError when nobody is valid anywhere.
     """
     if not bool(initial.valid.any()):
         raise InputError("no person is valid in any frame of the start (initial.npz)")
     observed = _observed(initial, observations)
     points, names = _camera_points(initial, body)
-    feet = [names.index(name) for name in CONTACT_POINTS]
+    feet, fps = [names.index(name) for name in CONTACT_POINTS], observations.fps
     clearance = body.point_template[feet, 1] - body.v_template[:, 1].min()  # above a flat sole
     up = gravity_up(points, names, observed, cameras.world_from_cam[:, :3, :3])
     levelled = level_cameras(cameras, up)
@@ -54,14 +59,14 @@ def align(
         swung = torch.einsum("tij,ntpj->ntpi", turn, points)
         scale, sigma = 1.0, FREE_SCALE_SIGMA
         if cameras.moving and not cameras.scale_known:
-            scale, sigma = _scale(swung, names, clearance, levelled, observed, observations.fps)
+            scale, sigma = _scale(swung, names, clearance, levelled, observed, fps, cuts=cuts)
         world = swung + scale * centres[None, :, None]
         soles = world[:, :, feet]
         soles[..., 2] -= clearance
-        contacts, ground = _contacts_and_floor(soles, swung[:, :, feet], observed, observations.fps)
+        contacts, ground = _contacts_and_floor(soles, swung[:, :, feet], observed, fps, cuts)
         if not last:
             eyes = scale * centres.mean(dim=0)
-            up = _floor_normal(soles, contacts, eyes, observations.fps)
+            up = _floor_normal(soles, contacts, eyes, fps)
             levelled = level_cameras(levelled, up)
     if initial.contacts is not None:
         contacts = initial.contacts
@@ -111,6 +116,8 @@ def _scale(
     cameras: CameraTrack,
     observed: Bool[Tensor, "N T"],
     fps: float,
+    *,
+    cuts: tuple[int, ...],
 ) -> tuple[float, float]:
     """Metres per SLAM unit and the standard deviation of its log.
 
@@ -126,10 +133,11 @@ def _scale(
         neck = swung[:, :, names.index("neck")]
         found = floor_scale(cameras.points, cameras.world_from_cam, soles, neck, observed, fps)
     if found is None:
-        return camera_scale(feet, swung[:, :, 0], centres, observed, fps), FREE_SCALE_SIGMA
+        scale = camera_scale(feet, swung[:, :, 0], centres, observed, fps, cuts=cuts)
+        return scale, FREE_SCALE_SIGMA
     middle, sigma = found
     near = (math.exp(middle) / AGREEMENT, math.exp(middle) * AGREEMENT)
-    scale = camera_scale(feet, swung[:, :, 0], centres, observed, fps, near)
+    scale = camera_scale(feet, swung[:, :, 0], centres, observed, fps, near, cuts=cuts)
     if not near[0] * 1.03 < scale < near[1] / 1.03:  # feet disagree: they are misjudged
         return math.exp(middle), sigma
     return math.sqrt(scale * math.exp(middle)), sigma
@@ -167,6 +175,8 @@ def camera_scale(
     observed: Bool[Tensor, "N T"],
     fps: float,
     between: tuple[float, float] | None = None,
+    *,
+    cuts: tuple[int, ...] = (),
 ) -> float:
     """Metres per SLAM unit: a standing foot does not move, s dc/dt + d(R x)/dt = 0.
 
@@ -175,10 +185,10 @@ def camera_scale(
     scales), then re-weighted least squares. A weak preference for people who move slowly decides
     where no foot does.
     """
-    velocity, known = point_velocity(feet, fps, observed)
-    camera, _ = point_velocity(centres[None, :, None], fps, torch.ones_like(observed[:1]))
+    velocity, known = point_velocity(feet, fps, observed, cuts)
+    camera, _ = point_velocity(centres[None, :, None], fps, torch.ones_like(observed[:1]), cuts)
     camera = camera[0, :, 0]
-    body_velocity, _ = point_velocity(pelvis[:, :, None], fps, observed)
+    body_velocity, _ = point_velocity(pelvis[:, :, None], fps, observed, cuts)
     root_metric = _whitening(feet)
     weight = _lower_foot(feet) * known[..., None]
     across = (root_metric @ velocity[..., None])[..., 0][weight > 0.05]
@@ -234,11 +244,12 @@ def _contacts_and_floor(
     sight: Float[Tensor, "N T 4 3"],
     observed: Bool[Tensor, "N T"],
     fps: float,
+    cuts: tuple[int, ...],
 ) -> tuple[Float[Tensor, "N T 4"], Float[Tensor, "4"]]:
     """Contacts and a horizontal floor, each from the other, starting from speed alone."""
     ground: Float[Tensor, "4"] | None = None
     for _ in range(3):
-        contacts = contacts_from_kinematics(feet, fps, ground, observed, sight)
+        contacts = contacts_from_kinematics(feet, fps, ground, observed, sight, cuts)
         weight = contacts * _lower_foot(feet) + 1e-4 * observed[..., None]
         height = _weighted_median(feet[..., 2][observed].flatten(), weight[observed].flatten())
         ground = torch.tensor([0.0, 0.0, 1.0, -height], dtype=torch.float64)

@@ -10,6 +10,7 @@ from torch import Tensor
 from slamhmr.artifacts import read_arrays
 from slamhmr.body import BodyModel
 from slamhmr.errors import InputError
+from slamhmr.geometry import shot_numbers
 from slamhmr.types import CameraTrack, Initial, Observations
 
 REQUIRED = ("person_id", "cam_from_root", "body_pose", "betas", "valid")
@@ -24,12 +25,18 @@ class Options:
 
 
 def initialise(
-    observations: Observations, cameras: CameraTrack, body: BodyModel, options: Options
+    observations: Observations,
+    cameras: CameraTrack,
+    body: BodyModel,
+    options: Options,
+    *,
+    cuts: tuple[int, ...] = (),
 ) -> Initial:
     """Start read from `options.path`, people in the order of `observations`.
 
-    In frames that are not valid a person keeps the pose of the nearest valid one, with confidence
-    0, so that a gap can be solved across. Raises InputError when the file does not fit the
+    In frames that are not valid a person keeps the pose of the nearest valid one, of the same shot
+    where there is any (`cuts`: first frames of new ones), with confidence 0, so that a gap can be
+    solved across. Raises InputError when the file does not fit the
     observations: other people, other frames, other number of betas, somebody never valid.
     """
     path = Path(options.path)
@@ -48,7 +55,7 @@ def initialise(
     lost = [person for person in wanted if not bool(initial.valid[known.index(person)].any())]
     if len(lost) > 0:
         raise InputError(f"'{path}': person_id {lost} are valid in no frame; leave them out")
-    initial = _held(initial)
+    initial = _held(initial, cuts)
     order = torch.tensor([known.index(person) for person in wanted], dtype=torch.long)
     available = body.shapedirs.shape[-1]
     betas = torch.zeros(len(wanted), available, dtype=torch.float64)
@@ -70,14 +77,16 @@ def initialise(
     )
 
 
-def _held(initial: Initial) -> Initial:
+def _held(initial: Initial, cuts: tuple[int, ...]) -> Initial:
     """Poses outside `valid` replaced by the nearest valid ones, whatever the file holds there."""
     times = torch.arange(initial.valid.shape[1])
+    shot = shot_numbers(len(times), cuts)
     root, pose = initial.cam_from_root.clone(), initial.body_pose.clone()
     for row, valid in enumerate(initial.valid):
         if bool(valid.any()):
             known = times[valid]
-            nearest = known[(times[:, None] - known).abs().argmin(dim=1)]
+            other = shot[:, None] != shot[known]
+            nearest = known[((times[:, None] - known).abs() + len(times) * other).argmin(dim=1)]
             root[row], pose[row] = root[row, nearest], pose[row, nearest]
     confidence = initial.confidence
     if confidence is not None:

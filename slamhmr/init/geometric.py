@@ -12,7 +12,7 @@ from priors.pose import PosePrior, load_pose_prior
 from slamhmr.body import BodyModel
 from slamhmr.errors import InputError, MissingAsset
 from slamhmr.geometry import bearings as to_bearings
-from slamhmr.geometry import fill_gaps, rigid
+from slamhmr.geometry import fill_gaps, rigid, shot_numbers
 from slamhmr.init.fit import Evidence, FitWeights, Mixture, fit_frames, fit_sequence
 from slamhmr.init.gravity import robust_up
 from slamhmr.init.kinematics import Pose, Rig, body_pose, build_rig, forward
@@ -54,15 +54,22 @@ class _Person:
     weight: Float[Tensor, "F K"]
     world_from_cam: Float[Tensor, "F 3 3"]
     seconds: Float[Tensor, "F"]
+    shot: Int[Tensor, "F"]
 
 
 def initialise(
-    observations: Observations, cameras: CameraTrack, body: BodyModel, options: Options
+    observations: Observations,
+    cameras: CameraTrack,
+    body: BodyModel,
+    options: Options,
+    *,
+    cuts: tuple[int, ...] = (),
 ) -> Initial:
     """Camera-space start of every person, with the mean shape.
 
     Monocular size is unobservable here, so betas are 0. Frames without enough keypoints inside a
-    person's span are interpolated and get confidence 0. Raises InputError when a person has no
+    person's span are interpolated, or held where a cut is among them (`cuts`: first frames of new
+    shots), and get confidence 0. Raises InputError when a person has no
     usable frame or the frame counts of observations and cameras differ.
     """
     frame_count = observations.keypoints.shape[1]
@@ -77,7 +84,7 @@ def initialise(
     poses = library_poses(prior, options.samples)
     library = build_views(rig, poses, options.yaws, options.pitches_deg)
     parts = [
-        _lift_person(observations, cameras, index, rig, mixture, library, options)
+        _lift_person(observations, cameras, index, rig, mixture, library, options, cuts=cuts)
         for index in range(len(observations.person_id))
     ]
     return Initial(
@@ -121,11 +128,12 @@ def _lift_person(
     mixture: Mixture,
     library: ViewLibrary,
     options: Options,
+    *,
+    cuts: tuple[int, ...],
 ) -> tuple[Pose, Bool[Tensor, "T"], Float[Tensor, "T 22"]]:
-    person = _gather(observations, cameras, index, options)
+    person = _gather(observations, cameras, index, options, cuts)
     stride = max(1, round(observations.fps / options.key_rate))
-    keys = torch.arange(0, len(person.frames), stride)
-    keys = torch.unique(torch.cat([keys, torch.tensor([len(person.frames) - 1])]))
+    keys = _key_rows(person.shot, stride)
     pose, sigma, doubt = _choose_readings(rig, person, keys, mixture, library, options)
     axes = (person.world_from_cam[keys] @ pose.root)[..., 1]
     up = robust_up(axes, torch.ones_like(axes[:, 0]), person.world_from_cam)
@@ -146,11 +154,11 @@ def _lift_person(
         weights,
         pose,
         world_from_cam=person.world_from_cam[keys],
-        linked=_linked(person.frames[keys]),
+        linked=_linked(person.frames[keys], person.shot[keys]),
         iterations=options.iterations,
     )
     if stride > 1:
-        pose = _interpolate(pose, keys, len(person.frames), person.world_from_cam)
+        pose = _interpolate(pose, keys, person.shot, person.world_from_cam)
         weights = FitWeights(
             prior=options.prior_weight,
             turn_sigma=options.turn_sigma,
@@ -163,19 +171,31 @@ def _lift_person(
             weights,
             pose,
             world_from_cam=person.world_from_cam,
-            linked=_linked(person.frames),
+            linked=_linked(person.frames, person.shot),
             iterations=options.final_iterations,
         )
-    return _whole_clip(pose, person, cameras, doubt, keys, rig)
+    return _whole_clip(pose, person, cameras, doubt, keys, rig, cuts=cuts)
+
+
+def _key_rows(shot: Int[Tensor, "F"], stride: int) -> Int[Tensor, "G"]:
+    """Every `stride`-th row, and the first and last row of every shot."""
+    change = torch.nonzero(shot[1:] != shot[:-1])[:, 0]
+    every = torch.arange(0, len(shot), stride)
+    return torch.unique(torch.cat([every, change, change + 1, torch.tensor([len(shot) - 1])]))
 
 
 def _gather(
-    observations: Observations, cameras: CameraTrack, index: int, options: Options
+    observations: Observations,
+    cameras: CameraTrack,
+    index: int,
+    options: Options,
+    cuts: tuple[int, ...],
 ) -> _Person:
     """Usable frames of one person: enough points, gross jumps of single points taken out."""
     confidence = observations.confidence[index]
     weight = torch.where(confidence >= options.min_confidence, confidence, 0.0)
-    weight = weight * _steady(observations.keypoints[index], weight)
+    shot = shot_numbers(len(weight), cuts)
+    weight = weight * _steady(observations.keypoints[index], weight, shot)
     usable = (weight > 0).sum(dim=-1) >= options.min_points
     if not bool(usable.any()):
         raise InputError(
@@ -191,18 +211,21 @@ def _gather(
         weight[frames],
         cameras.world_from_cam[frames, :3, :3],
         observations.timestamps[frames],
+        shot[frames],
     )
 
 
-def _steady(keypoints: Float[Tensor, "T K 2"], weight: Float[Tensor, "T K"]) -> Tensor:
+def _steady(
+    keypoints: Float[Tensor, "T K 2"], weight: Float[Tensor, "T K"], shot: Int[Tensor, "T"]
+) -> Tensor:
     """1 where a point lies near its median over neighbouring frames, to 0 for gross jumps."""
     frames = len(keypoints)
     if frames < 5:
         return torch.ones_like(weight)
     known = weight > 0
     holed = torch.where(known[..., None], keypoints, torch.nan)
-    padded = torch.cat([holed[:1]] * 2 + [holed] + [holed[-1:]] * 2)
-    windows = torch.stack([padded[shift : shift + frames] for shift in range(5)])
+    near = (torch.arange(frames) + torch.arange(-2, 3)[:, None]).clamp(0, frames - 1)
+    windows = torch.where((shot[near] == shot)[..., None, None], holed[near], torch.nan)
     median = windows.nanmedian(dim=0).values
     low = torch.where(known[..., None], keypoints, torch.inf).amin(dim=1)
     high = torch.where(known[..., None], keypoints, -torch.inf).amax(dim=1)
@@ -250,6 +273,7 @@ def _choose_readings(
         pose.pelvis[:, 2].reshape(-1, count).clamp_min(0.1),
         person.seconds[keys],
         PathWeights(),
+        person.shot[keys][1:] == person.shot[keys][:-1],
     )
     picked = torch.arange(len(keys)) * count + chosen
     share = torch.softmax(-marginal, dim=1)
@@ -257,11 +281,12 @@ def _choose_readings(
     return pose[picked], sigma, (share[..., None] * ahead).sum(dim=1)
 
 
-def _linked(frames: Int[Tensor, "F"]) -> Float[Tensor, "S"]:
-    """1 where three frames in a row are evenly spaced and near."""
+def _linked(frames: Int[Tensor, "F"], shot: Int[Tensor, "F"]) -> Float[Tensor, "S"]:
+    """1 where three frames in a row are evenly spaced, near and of one shot."""
     gap = frames[1:] - frames[:-1]
     step = gap.min() if len(gap) > 0 else 1
-    return ((gap[1:] == step) & (gap[:-1] == step)).double()
+    near = (gap == step) & (shot[1:] == shot[:-1])
+    return (near[1:] & near[:-1]).double()
 
 
 def _known(keys: Int[Tensor, "G"], person: _Person) -> Bool[Tensor, "F"]:
@@ -277,16 +302,21 @@ def _spread(values: Float[Tensor, "G D"], keys: Int[Tensor, "G"], length: int) -
 
 
 def _interpolate(
-    pose: Pose, keys: Int[Tensor, "G"], length: int, world_from_cam: Float[Tensor, "L 3 3"]
+    pose: Pose,
+    keys: Int[Tensor, "G"],
+    shot: Int[Tensor, "L"],
+    world_from_cam: Float[Tensor, "L 3 3"],
 ) -> Pose:
-    """Poses at 0..length-1 from those at `keys`: slerp and linear, in unturned axes."""
-    times = torch.arange(length, dtype=torch.float64)
+    """Poses at 0..L-1 from those at `keys`: slerp and linear, in unturned axes, held at cuts."""
+    times = torch.arange(len(shot), dtype=torch.float64)
     anchors = keys.double()
     right = (
         torch.searchsorted(anchors, times).clamp(1, max(len(keys) - 1, 1)).clamp_max(len(keys) - 1)
     )
     left = (right - 1).clamp_min(0)
     share = ((times - anchors[left]) / (anchors[right] - anchors[left]).clamp_min(1)).clamp(0, 1)
+    ahead = (shot != shot[keys][left]).double()
+    share = torch.where(shot[keys][left] == shot[keys][right], share, ahead)
     back = world_from_cam.transpose(-1, -2)
     turned = world_from_cam[keys]
     root = back @ _slerp((turned @ pose.root)[left], (turned @ pose.root)[right], share)
@@ -315,10 +345,13 @@ def _whole_clip(
     doubt: Float[Tensor, "G 22"],
     keys: Int[Tensor, "G"],
     rig: Rig,
+    *,
+    cuts: tuple[int, ...],
 ) -> tuple[Pose, Bool[Tensor, "T"], Float[Tensor, "T 22"]]:
     """Fill the gaps, hold the ends, and turn keypoint weight and doubt into confidence."""
     length = len(cameras.world_from_cam)
-    whole = _interpolate(pose, person.frames, length, cameras.world_from_cam[:, :3, :3])
+    shot = shot_numbers(length, cuts)
+    whole = _interpolate(pose, person.frames, shot, cameras.world_from_cam[:, :3, :3])
     valid = torch.zeros(length, dtype=torch.bool)
     valid[int(person.frames[0]) : int(person.frames[-1]) + 1] = True
     spread = fill_gaps(_spread(doubt, keys, len(person.frames)), _known(keys, person))

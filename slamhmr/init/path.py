@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -23,13 +23,17 @@ def best_path(
     depth: Float[Tensor, "T C"],
     seconds: Float[Tensor, "T"],
     weights: PathWeights,
+    linked: Bool[Tensor, "S"] | None = None,
 ) -> tuple[Int[Tensor, "T"], Float[Tensor, "T C"]]:
     """Cheapest sequence of readings (Viterbi) and the min-marginal cost of each, 0 on the path.
 
-    `joints` are relative to the pelvis, in axes that do not turn with the camera, metres.
+    `joints` are relative to the pelvis, in axes that do not turn with the camera, metres. Frames t
+    and t + 1 that are not `linked` (a cut is between them) choose without each other.
     """
     emission = weights.emission * (energy - energy.min(dim=1, keepdim=True).values)
     change = _transitions(joints, depth, seconds, weights)
+    if linked is not None:
+        change = change * linked[:, None, None]
     forward = [emission[0]]
     for frame in range(1, len(energy)):
         forward.append(emission[frame] + (forward[-1][:, None] + change[frame - 1]).amin(dim=0))

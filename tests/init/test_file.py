@@ -144,6 +144,15 @@ def test_frames_that_are_not_valid_may_hold_anything_and_repeat_the_nearest(tmp_
     assert initial.confidence[1, :, 0].tolist() == [0.0, 0.5, 0.0, 0.0, 0.5]
 
 
+def test_the_nearest_valid_pose_is_taken_from_the_same_shot(tmp_path: Path) -> None:
+    arrays = good()
+    arrays["valid"][0] = [False, True, False, False, True]
+    arrays["body_pose"][0, 1] = 0.3
+    options = Options(str(write(tmp_path / "initial.npz", arrays)))
+    initial = initialise(*observed([3, 7], 5), load_body(), options, cuts=(2,))
+    assert initial.body_pose[1, :, 0, 0].tolist() == [0.3, 0.3, 0.1, 0.1, 0.1]
+
+
 def test_somebody_who_is_never_valid_is_refused(tmp_path: Path) -> None:
     arrays = good()
     arrays["valid"][0] = False

@@ -147,3 +147,18 @@ def test_the_path_prefers_steady_readings_over_single_frames() -> None:
     assert path.tolist() == [0] * frames
     assert float(marginal.min()) == 0
     assert bool((marginal[:, 1] > 0).all())
+
+
+def test_the_path_may_change_its_reading_freely_at_a_cut() -> None:
+    """The other reading is slightly better from frame 5 on, the change to it dear."""
+    frames = 10
+    joints = torch.zeros(frames, 2, 22, 3, dtype=torch.float64)
+    joints[:, 1] = 3.0
+    energy = torch.tensor([[0.0, 1.0]] * 5 + [[1.0, 0.0]] * 5, dtype=torch.float64)
+    depth = torch.full((frames, 2), 4.0, dtype=torch.float64)
+    seconds = torch.arange(frames, dtype=torch.float64) / 15
+    path, _ = best_path(energy, joints, depth, seconds, PathWeights())
+    assert len(set(path.tolist())) == 1
+    linked = torch.arange(1, frames) != 5
+    path, _ = best_path(energy, joints, depth, seconds, PathWeights(), linked)
+    assert path.tolist() == [0] * 5 + [1] * 5

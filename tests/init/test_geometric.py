@@ -13,7 +13,7 @@ from slamhmr.init.geometric import Options, initialise
 from slamhmr.skeleton import BODY_JOINT_COUNT
 from slamhmr.synth.noise import observe
 from slamhmr.synth.scene import Scene, SceneSpec, make_scene
-from slamhmr.types import Initial, Observations
+from slamhmr.types import CameraTrack, Initial, Observations
 
 QUICK = Options(samples=0, yaws=16, pitches_deg=(0.0, 20.0))
 CLEAN = {"keypoint_noise": 0.0, "outliers": 0.0, "slam_rotation_deg": 0.0, "slam_drift": 0.0}
@@ -179,3 +179,55 @@ def test_frame_counts_must_agree(body: BodyModel) -> None:
     )
     with pytest.raises(InputError, match="6 frames, cameras 5"):
         initialise(observations, short, body, QUICK)
+
+
+def spliced(parts: list[tuple[Observations, CameraTrack]]) -> tuple[Observations, CameraTrack]:
+    """Clips of one person one after the other, each with its own camera."""
+    first, cameras = parts[0]
+    frames = sum(part.keypoints.shape[1] for part, _ in parts)
+    together = {
+        name: torch.cat([getattr(part, name) for part, _ in parts], dim=1)
+        for name in ("keypoints", "confidence", "boxes")
+    }
+    times = torch.arange(frames, dtype=torch.float64) / first.fps
+    tracks = {
+        name: torch.cat([getattr(track, name) for _, track in parts])
+        for name in ("world_from_cam", "intrinsics")
+    }
+    observations = replace(first, timestamps=times, **together)
+    return observations, replace(cameras, points=None, covariance=None, **tracks)
+
+
+def test_nothing_is_smoothed_or_filled_across_a_cut(body: BodyModel) -> None:
+    """Two walks spliced at frame 21, unseen from 18 to 22: each is lifted as if it were alone."""
+    parts = []
+    for seed in (1, 2):
+        spec = SceneSpec(seed=seed, frames=21, motion="walk", camera="static", **CLEAN)
+        parts.append(observe(make_scene(spec, body), body, spec))
+    observations, cameras = spliced(parts)
+    confidence = observations.confidence.clone()
+    confidence[:, 18:23] = 0
+    observations = replace(observations, confidence=confidence)
+    initial = initialise(observations, cameras, body, QUICK, cuts=(21,))
+    assert bool(initial.valid.all())
+    for held, seen in ((slice(18, 21), 17), (slice(21, 23), 23)):
+        pose = initial.body_pose[:, held]
+        torch.testing.assert_close(pose, initial.body_pose[:, [seen]].expand_as(pose))
+        place, there = initial.cam_from_root[:, held], initial.cam_from_root[:, [seen]]
+        torch.testing.assert_close(place, there.expand_as(place), atol=1e-6, rtol=0)
+    for start, stop in ((0, 21), (21, 42)):
+        alone = replace(
+            observations,
+            keypoints=observations.keypoints[:, start:stop],
+            confidence=confidence[:, start:stop],
+            boxes=observations.boxes[:, start:stop],
+            timestamps=observations.timestamps[: stop - start],
+        )
+        track = replace(
+            cameras,
+            world_from_cam=cameras.world_from_cam[start:stop],
+            intrinsics=cameras.intrinsics[start:stop],
+        )
+        single = joints_cam(initialise(alone, track, body, QUICK), body)
+        both = joints_cam(initial, body)[:, start:stop]
+        assert float((single - both).norm(dim=-1).mean()) < 0.03

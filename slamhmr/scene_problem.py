@@ -44,6 +44,11 @@ class StageSpec(Protocol):
         """Most iterations of one round."""
         ...
 
+    @property
+    def tolerance(self) -> float:
+        """Relative decrease of the energy at which the last round ends."""
+        ...
+
 
 @dataclass(frozen=True)
 class SceneProblem:
@@ -155,6 +160,8 @@ def check_stage(name: str, stage: StageSpec) -> None:
         raise ConfigError(f"stage '{name}': 'root' must be among the free unknowns")
     if stage.iterations < 1:
         raise ConfigError(f"stage '{name}': iterations is {stage.iterations}, must be 1 or more")
+    if not 0 < stage.tolerance < 1:
+        raise ConfigError(f"stage '{name}': tolerance is {stage.tolerance}, must be in (0, 1)")
     for term_name, values in stage.terms.items():
         for index in range(rounds(stage)):
             term_settings(name, term_name, values, index)

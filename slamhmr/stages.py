@@ -26,9 +26,8 @@ from slamhmr.types import SceneState, StageReport
 
 log = logging.getLogger(__name__)
 WINDOW = 1000  # frames that are checked at once
-FINE = Schedule(relative_decrease=3e-4, patience=2)
 TIGHTER, MOST_TIGHTER = 0.8, 5
-COARSE = Schedule(relative_decrease=2e-3, patience=1)  # of a round that only leads to the next
+COARSE = Schedule(relative_decrease=5e-3, patience=1)  # of a round that only leads to the next
 
 
 def _require_finite_start(
@@ -74,6 +73,7 @@ def run_stage(
     problem, scene = scene_problem(state, known, name, stage, round_index=0)
     _require_finite_start(problem, scene, state, name)
     start, resources = scene, resources or Resources()
+    fine = Schedule(relative_decrease=stage.tolerance, patience=2)
 
     def solve(schedule: Schedule) -> Scene:
         solved, summary = minimise(
@@ -92,11 +92,11 @@ def run_stage(
 
     for index in range(rounds(stage)):
         problem = replace(problem, settings=settings_of(name, stage, index))
-        scene = solve(FINE if index == rounds(stage) - 1 else COARSE)
+        scene = solve(fine if index == rounds(stage) - 1 else COARSE)
     tightened = 0
     while tightened < MOST_TIGHTER and _farther(scene, state, known, start_percent):
         problem, tightened = _tighter(problem), tightened + 1
-        scene = solve(FINE)
+        scene = solve(fine)
     report = StageReport(
         name,
         sum(s.iterations for s in summaries),

@@ -9,7 +9,9 @@ from slamhmr.body import load_body
 from slamhmr.config import load_config
 from slamhmr.errors import BackendError, ConfigError
 from slamhmr.evidence import apparent_size, scene_of, spans, state_of
+from slamhmr.reprojection import score
 from slamhmr.scene_problem import Known, check_stage
+from slamhmr.solve.sweep import Resources
 from slamhmr.stages import run_stage
 from slamhmr.synth.noise import observe
 from slamhmr.synth.scene import SceneSpec, make_scene
@@ -23,6 +25,7 @@ class Stage:
     free: list = field(default_factory=lambda: ["root"])
     terms: dict = field(default_factory=lambda: {"reprojection": {"sigma": 0.02}})
     iterations: int = 10
+    tolerance: float = 1e-3
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,9 @@ class Stage:
         (Stage(terms={"reprojection": {"weight": -1}}), "weight is -1, must not be negative"),
         (Stage(terms={"reprojection": {"sigma": "wide"}}), "must be a number"),
         (Stage(iterations=0), "iterations is 0"),
+        (Stage(tolerance=0), "tolerance is 0"),
+        (Stage(free=["root", "gravity"]), "free 'gravity' needs the term 'gravity'"),
+        (Stage(free=["root", "cameras"]), "free 'cameras' needs the term 'camera'"),
     ],
 )
 def test_a_stage_that_cannot_run_is_refused(stage, words):
@@ -136,3 +142,31 @@ def test_initial_is_needed_only_through_its_rotations(disturbed):
                    initial.valid)  # fmt: skip
     state, _ = solve((None, aligned, observations, bare), iterations=2)
     assert bool(torch.isfinite(state.pelvis).all())
+
+
+def test_the_result_is_no_farther_from_the_keypoints_than_the_start(disturbed):
+    """With priors that pull away, the keypoints weigh more until they hold; the report says so."""
+    _, aligned, observations, initial = disturbed
+    config = load_config([], [])
+    smooth = config.stages["smooth"]
+    terms = {**smooth.terms, "pose_prior": {"weight": 2.0}, "shape": {"weight": 30.0}}
+    known = Known(observations, initial, BODY, UNKNOWN)
+    stage = replace(smooth, terms=terms)
+    free, _ = run_stage(aligned, known, "smooth", stage)
+    limit = 0.97 * float(score(free, observations, BODY)["mean_percent"])
+    held, report = run_stage(aligned, known, "smooth", stage, start_percent=limit)
+    assert float(score(held, observations, BODY)["mean_percent"]) <= limit
+    assert report.keypoint_sigma < 1
+
+
+def test_a_window_of_frames_and_the_whole_clip_give_the_same(disturbed):
+    """Factors that are made again, halves side by side: one scale, one shape, no seam."""
+    _, aligned, observations, initial = disturbed
+    config = load_config([], [])
+    known = Known(observations, initial, BODY, UNKNOWN)
+    stage = replace(config.stages["motion"], iterations=3)
+    whole, _ = run_stage(aligned, known, "motion", stage)
+    small = Resources(threads=2, window=9, frames=0)
+    windows, _ = run_stage(aligned, known, "motion", stage, resources=small)
+    torch.testing.assert_close(whole.pelvis, windows.pelvis, rtol=0, atol=1e-6)
+    torch.testing.assert_close(whole.log_scale, windows.log_scale, rtol=0, atol=1e-6)

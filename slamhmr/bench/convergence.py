@@ -27,13 +27,14 @@ from slamhmr.errors import ConfigError
 from slamhmr.init.align import align
 from slamhmr.scene import Scene
 from slamhmr.scene_problem import Known, SceneProblem, scene_problem
-from slamhmr.solve.levenberg import minimise
+from slamhmr.solve.levenberg import Schedule, minimise
 from slamhmr.solve.sweep import Resources
-from slamhmr.stages import FINE, run_stage
+from slamhmr.stages import run_stage
 from slamhmr.threads import bounded_threads
 
 LOG = logging.getLogger(__name__)
 STAGE = "motion"
+SCHEDULE = Schedule(relative_decrease=1e-3, patience=2)
 FLOOR_PERCENT = 0.01  # where curves end that reach the least energy seen
 CSV, SUMMARY, PICTURE = "convergence.csv", "convergence_summary.csv", "convergence.png"
 
@@ -106,7 +107,7 @@ def run_ours(problem: SceneProblem, start: Scene, threads: int) -> Trace:
         resources = Resources(threads=threads)
         began = time.perf_counter()
         minimise(
-            problem, start, FINE, resources=resources,
+            problem, start, SCHEDULE, resources=resources,
             on_iteration=lambda _, e: trace.note(time.perf_counter() - began, e),
         )  # fmt: skip
         trace.note(time.perf_counter() - began, trace.energies[-1])

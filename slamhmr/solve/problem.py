@@ -168,6 +168,10 @@ class Step:
     chains: list[Float[Tensor, "_ d"]]
     border: Float[Tensor, "G"]
 
+    def scaled(self, factor: float) -> "Step":
+        """All increments times a factor."""
+        return Step([factor * part for part in self.chains], factor * self.border)
+
     def norm(self) -> float:
         """Largest absolute increment."""
         parts = [*self.chains, self.border]

@@ -73,6 +73,7 @@ class Config:
     detect: str = "auto"  # "auto": observations.npz where there is one, else blazepose
     slam: str = "auto"  # "auto": cameras.npz where there is one, else classified from the pixels
     init: str = "auto"  # "auto": initial.npz where there is one, else geometric
+    detect_cuts: bool = True  # in the pixels, unless sequence.yaml says where the cuts are
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # backend name -> its Options
     body: BodyConfig = field(default_factory=BodyConfig)
     allow_degraded: bool = False  # go on with less (fixed camera, ...) where a backend would refuse

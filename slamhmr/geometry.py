@@ -103,10 +103,9 @@ def rotation_between(
 
 
 def shot_numbers(length: int, cuts: Sequence[int]) -> Int[Tensor, "T"]:
-    """Number of the shot that each of `length` frames is in; `cuts` are first frames of new ones."""
-    return torch.searchsorted(
-        torch.tensor(cuts, dtype=torch.long), torch.arange(length), right=True
-    )
+    """Number of the shot each of `length` frames is in; `cuts` are first frames of new ones."""
+    starts = torch.tensor(cuts, dtype=torch.long)
+    return torch.searchsorted(starts, torch.arange(length), right=True)
 
 
 def fill_gaps(values: Float[Tensor, "T D"], known: Bool[Tensor, "T"]) -> Float[Tensor, "T D"]:

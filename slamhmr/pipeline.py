@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from slamhmr import steps
+from slamhmr import footage, steps
 from slamhmr.artifacts import write_json, write_text
 from slamhmr.body import load_body
 from slamhmr.config import Config, to_yaml
@@ -62,13 +62,13 @@ def optimize(
         write_text(run.path("config.yaml"), to_yaml(config))
         run.keep_only(steps.files(config))
 
-        sequence = steps.straighten(run, sequence, progress)
+        sequence = footage.prepare(run, sequence, config, progress)
         everybody = steps.observe(run, sequence, config, progress)
         observations = choose_people(everybody, sequence)
         cameras = steps.track_camera(run, sequence, everybody, config, progress)
         initial = steps.initialise(run, sequence, observations, cameras, body, config)
 
-        aligned = align(initial, observations, cameras, body)
+        aligned = align(initial, observations, cameras, body, cuts=sequence.cuts)
         state = correct_contacts(aligned, sequence.constraints)
         scores = {"start": score(state, observations, body)}
         start = steps.Start(sequence, observations, initial, body, config, scores["start"])

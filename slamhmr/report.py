@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from slamhmr import __version__
 from slamhmr.artifacts import content_hash, report_to_json, settings_hash
 from slamhmr.config import Config, GatesConfig
@@ -58,6 +60,7 @@ def assemble_report(
         "fps": observations.fps,
         "image_size": list(observations.image_size),
         "people": coverage,
+        "cuts": {"frames": list(sequence.cuts), "found": sequence.found_cuts is not None},
         "camera": {
             "source": cameras.source,
             "moving": cameras.moving,
@@ -73,7 +76,8 @@ def assemble_report(
         "notes": [
             *hidden,
             *notes_on_stages(stages),
-            *notes_on_scene(aligned, sequence),
+            *notes_on_scene(aligned),
+            *notes_on_cuts(sequence, observations, config),
             *notes_on_scores(scores),
         ],
         "gates": [vars(gate) for gate in gates],
@@ -131,7 +135,7 @@ def judge(scores: dict[str, Facts], coverage: dict[str, Facts], limits: GatesCon
     return gates
 
 
-def notes_on_scene(aligned: SceneState, sequence: Sequence) -> list[str]:
+def notes_on_scene(aligned: SceneState) -> list[str]:
     """What was guessed, degraded or cannot be observed, one sentence each."""
     cameras, sigma = aligned.cameras, float(aligned.scale_prior[1])
     notes = list(cameras.notes)
@@ -143,12 +147,34 @@ def notes_on_scene(aligned: SceneState, sequence: Sequence) -> list[str]:
         )
     elif travels:
         notes.append("the scale comes from standing feet alone: no floor was seen under people")
-    if len(sequence.settings.cuts) > 0:
-        notes.append(
-            "cuts: no term of the solve reaches across them, but tracking, start, floor and camera "
-            "are those of the clip as a whole"
-        )
     return notes
+
+
+def notes_on_cuts(sequence: Sequence, observations: Observations, config: Config) -> list[str]:
+    """Where the cuts are, who was seen in several shots, and what still crosses them."""
+    cuts = sequence.cuts
+    if len(cuts) == 0:
+        return []
+    where = "cuts found" if sequence.settings.cuts is None else "cuts, by sequence.yaml,"
+    frames = "frame" if len(cuts) == 1 else "frames"
+    shots = torch.tensor_split(observations.seen, cuts, dim=1)
+    count = sum(shot.any(dim=1).long() for shot in shots)
+    several = [str(person) for person in observations.person_id[count > 1].tolist()]
+    if config.detect == "file" or (config.detect == "auto" and sequence.observations is not None):
+        identity = "who is who across them is taken from the file of observations"
+    elif len(several) > 0:
+        identity = (
+            f"known again by the clothes: person {', '.join(several)}; everybody else is a new "
+            "person in each shot"
+        )
+    else:
+        identity = "nobody was known again by the clothes: everybody is a new person in each shot"
+    return [
+        f"{where} at {frames} {', '.join(map(str, cuts))}: nothing is tracked, smoothed or solved "
+        f"across them; {identity}",
+        "camera, gravity, scale and floor are still those of the clip as a whole, as if one camera "
+        "had taken all shots: where it stands elsewhere after a cut, they are wrong",
+    ]
 
 
 def notes_on_stages(stages: list[StageReport]) -> list[str]:

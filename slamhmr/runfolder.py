@@ -29,7 +29,7 @@ from slamhmr.errors import InputError
 
 LOG = logging.getLogger(__name__)
 LOCK = ".lock"
-NUMBERED = re.compile(r"\d+_\w+\.npz|0_undistorted\.mp4(\.json)?")
+NUMBERED = re.compile(r"\d+_\w+\.npz|0_(undistorted\.mp4|cuts\.txt)(\.json)?")
 MARKS = (LOCK, "config.yaml", "log.txt")  # one of them is in every run folder
 PRODUCTS = ("result.npz", "report.json", "report.html", "overlay.mp4", "topview.png")
 

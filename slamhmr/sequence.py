@@ -40,8 +40,8 @@ class SequenceSettings:
     distortion: list[float] | None = None  # k1 k2 p1 p2 [k3], OpenCV's model
     camera: str = "auto"
     people: Any = "all"  # or a list of ids
-    # first frames of new shots, counted from 0 among the kept frames
-    cuts: list[int] = field(default_factory=list)
+    # first frames of new shots, counted from 0 among the kept frames; unset: found in the pixels
+    cuts: list[int] | None = None
     height_m: dict[int, float] = field(default_factory=dict)
     frames: list[int] | None = None  # first and last kept frame, both included
 
@@ -57,6 +57,13 @@ class Sequence:
     observations: Path | None
     cameras: Path | None
     initial: Path | None
+    found_cuts: tuple[int, ...] | None = None  # in the pixels; None where nobody looked
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """First frames of new shots: those of sequence.yaml, else those found."""
+        given = self.settings.cuts
+        return tuple(given) if given is not None else self.found_cuts or ()
 
     @property
     def texts(self) -> list[Path]:
@@ -188,7 +195,7 @@ def choose_people(observations: Observations, sequence: Sequence) -> Observation
     known_heights(sequence, observations)
     check_contacts(sequence.constraints, observations)
     count = observations.keypoints.shape[1]
-    for cut in sequence.settings.cuts:
+    for cut in sequence.settings.cuts or ():
         if cut >= count:
             raise InputError(f"sequence.yaml: cut {cut} is not within the frames 1..{count - 1}")
     return observations
@@ -298,7 +305,8 @@ def _check(settings: SequenceSettings) -> None:
     listed = isinstance(people, list) and all(type(p) is int for p in people) and len(people) > 0
     if people != "all" and not listed:
         raise InputError(f"sequence.yaml: people '{people}' must be 'all' or a list of ids")
-    if any(cut < 1 for cut in settings.cuts) or sorted(set(settings.cuts)) != settings.cuts:
-        raise InputError(f"sequence.yaml: cuts {settings.cuts} must be growing frame numbers")
+    cuts = settings.cuts or []
+    if any(cut < 1 for cut in cuts) or sorted(set(cuts)) != cuts:
+        raise InputError(f"sequence.yaml: cuts {cuts} must be growing frame numbers")
     for person, height in settings.height_m.items():
         check_height("sequence.yaml", person, height)

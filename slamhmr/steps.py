@@ -33,7 +33,7 @@ from slamhmr.slam.intrinsics import known_intrinsics
 from slamhmr.solve.sweep import Resources
 from slamhmr.stages import run_stage
 from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
-from slamhmr.undistort import undistort_observations, undistorted_video, write_undistorted
+from slamhmr.undistort import undistort_observations
 
 # What the configuration and sequence.yaml may not say of the camera together.
 CONTRADICTIONS = {("static", "moving"), ("rotation", "static"), ("sfm", "static")}
@@ -56,25 +56,10 @@ def check_schedule(config: Config) -> None:
         check_stage(name, config.stages[name])
 
 
-def straighten(run: RunFolder, sequence: Sequence, progress: bool) -> Sequence:
-    """Step 0, for a lens whose `distortion` is known: the video as a pinhole camera sees it."""
-    intrinsics, distortion = sequence.settings.intrinsics, sequence.settings.distortion
-    video = sequence.video
-    if intrinsics is None or distortion is None or video is None:
-        return sequence
-    path = run.file(
-        "0_undistorted.mp4",
-        lambda made: write_undistorted(made, video, intrinsics, distortion, progress=progress),
-        settings=[sequence.settings.frames, intrinsics, distortion],
-        inputs=[video.path],
-        code=("slamhmr.undistort",),
-    )
-    return dataclasses.replace(sequence, video=undistorted_video(path, video))
-
-
 def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) -> Observations:
     """Step 1: everybody's keypoints, from observations.npz or a detector."""
     name = _choose(config.detect, sequence.observations, "blazepose")
+    cuts = () if name == "file" else sequence.cuts  # a file says itself who is who
 
     def compute() -> Observations:
         module = backend("detect", name)
@@ -85,14 +70,21 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
                 found = undistort_observations(found, intrinsics, distortion)
         else:
             options = backend_options(module.Options, name, config)
-            found = module.detect(_video(sequence, f"detect={name}"), options, progress=progress)
+            video = _video(sequence, f"detect={name}")
+            found = module.detect(video, options, cuts=cuts, progress=progress)
         return prepare_observations(found, sequence)
 
     value, _ = run.step(
         "1_observations",
         Observations,
         compute,
-        settings=[name, config.options.get(name), *_shooting(sequence), _corrections(sequence)],
+        settings=[
+            name,
+            config.options.get(name),
+            *_shooting(sequence),
+            cuts,
+            _corrections(sequence),
+        ],
         inputs=_inputs(sequence, sequence.observations if name == "file" else None),
         code=(DETECTORS[name], PREPARE, "slamhmr.undistort"),
     )
@@ -170,7 +162,7 @@ def initialise(
             options = module.Options(path=str(_given(sequence.initial, "initial.npz")))
         else:
             options = backend_options(module.Options, name, config)
-        return module.initialise(observations, cameras, body, options)
+        return module.initialise(observations, cameras, body, options, cuts=sequence.cuts)
 
     made_of = [run.path("1_observations.npz"), run.path("2_cameras.npz")]
     given = sequence.initial if name == "file" else None
@@ -182,6 +174,7 @@ def initialise(
             name,
             config.options.get(name),
             sequence.settings.people,
+            sequence.cuts,
             config.body,
             config.seed,
         ],
@@ -206,7 +199,7 @@ class Start:
     def known(self) -> Known:
         """What the solver is given of it."""
         heights = known_heights(self.sequence, self.observations)
-        cuts = tuple(self.sequence.settings.cuts)
+        cuts = self.sequence.cuts
         return Known(self.observations, self.initial, self.body, heights, cuts)
 
 

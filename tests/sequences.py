@@ -109,6 +109,17 @@ def write_video(path: Path, frames: int = FRAMES) -> Path:
     return path
 
 
+def write_two_shots(path: Path, cut: int, frames: int = FRAMES) -> Path:
+    """A video of two still pictures of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (2, SIZE[1] // 20, SIZE[0] // 20, 3), dtype=np.uint8)
+    with VideoWriter(path, 25.0, SIZE) as writer:
+        for index in range(frames):
+            writer.write(pictures[int(index >= cut)].repeat(20, axis=0).repeat(20, axis=1))
+    return path
+
+
 @dataclasses.dataclass
 class FakeSteps:
     """Stand-ins for detector, SLAM and stages that count how often they are asked."""
@@ -117,6 +128,7 @@ class FakeSteps:
     calls: list[str] = dataclasses.field(default_factory=list)
     names: dict[str, str] = dataclasses.field(default_factory=dict)
     options: dict[str, object] = dataclasses.field(default_factory=dict)
+    cuts: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     fail_at: str = ""  # the call that is interrupted
 
     def install(self, monkeypatch) -> "FakeSteps":
@@ -126,7 +138,9 @@ class FakeSteps:
 
     def backend(self, kind: str, name: str) -> SimpleNamespace:
         def answer(value):
-            def call(*given, **_):
+            def call(*given, **named):
+                if "cuts" in named:
+                    self.cuts[kind] = named["cuts"]
                 self.names[kind] = name
                 self.options[kind] = given[-1]
                 self.note(kind)
@@ -146,6 +160,7 @@ class FakeSteps:
 
     def run_stage(self, state, *_, **__):
         name = str(_[1])
+        self.cuts[name] = _[0].cuts
         self.note(name)
         return state, StageReport(name, 3, 0, "converged", {"data": 2.0}, {"data": 1.0}, 0.1)
 

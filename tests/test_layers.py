@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("body_licensed",),
     ("body_files",),
     ("cameras", "motions", "undistort", "shots"),
-    ("reprojection", "scene"),
+    ("reprojection", "scene", "footage"),
     ("features",),
     ("terms",),
     ("jitter", "evidence", "contacts"),

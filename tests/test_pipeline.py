@@ -2,7 +2,14 @@ import json
 
 import numpy as np
 import pytest
-from sequences import FRAMES, FakeSteps, make_state, write_sequence, write_video
+from sequences import (
+    FRAMES,
+    FakeSteps,
+    make_state,
+    write_sequence,
+    write_two_shots,
+    write_video,
+)
 
 from slamhmr.config import load_config
 from slamhmr.errors import InputError, SlamhmrError
@@ -28,9 +35,9 @@ def test_steps_run_in_order_and_leave_the_files_of_the_contract(tmp_path, fakes)
     assert fakes.calls == ALL
     names = {path.name for path in (folder / "slamhmr").iterdir()}
     assert names == {
-        "config.yaml", "1_observations.npz", "2_cameras.npz", "3_initial.npz", "4_root.npz",
-        "5_smooth.npz", "6_motion.npz", "result.npz", "report.json", "report.html", "overlay.mp4",
-        "topview.png",
+        "config.yaml", "0_cuts.txt", "0_cuts.txt.json", "1_observations.npz", "2_cameras.npz",
+        "3_initial.npz", "4_root.npz", "5_smooth.npz", "6_motion.npz", "result.npz", "report.json",
+        "report.html", "overlay.mp4", "topview.png",
     }  # fmt: skip
     assert outcome.failed == []
     assert {path.name for path in folder.iterdir()} == {"video.mp4", "slamhmr"}
@@ -175,7 +182,6 @@ def test_people_who_are_not_asked_for_still_hide_background(tmp_path, fakes, mon
     ("file", "text"),
     [
         ("sequence.yaml", "height_m: {1: 1.7}"),
-        ("sequence.yaml", "cuts: [4]"),
         ("constraints.yaml", "contacts: [{person: 1, frames: [0, 1], point: left_heel}]"),
         ("constraints.yaml", "height_m: {1: 1.8}"),
     ],
@@ -187,6 +193,40 @@ def test_what_only_the_stages_use_leaves_the_long_steps_alone(tmp_path, fakes, f
     (folder / file).write_text(text)
     optimize(folder, load_config())
     assert fakes.calls == ["root", "smooth", "motion"]
+
+
+def test_cuts_are_found_once_and_reach_everything_that_looks_over_time(tmp_path, fakes):
+    """The fake video changes from one texture to another at frame 4."""
+    folder = tmp_path / "clip"
+    write_two_shots(folder / "video.mp4", 4)
+    report = optimize(folder, load_config()).report
+    assert (folder / "slamhmr" / "0_cuts.txt").read_text() == "4\n"
+    assert report["cuts"] == {"frames": [4], "found": True}
+    assert any(note.startswith("cuts found at frame 4: nothing is tr") for note in report["notes"])
+    assert fakes.cuts == dict.fromkeys(("detect", "init", *ALL[3:]), (4,))
+
+
+@pytest.mark.parametrize("given", ["cuts: []", "cuts: [5]"])
+def test_cuts_that_somebody_says_are_not_looked_for(tmp_path, fakes, given):
+    folder = tmp_path / "clip"
+    write_two_shots(folder / "video.mp4", 4)
+    optimize(folder, load_config())
+    fakes.calls.clear()
+    (folder / "sequence.yaml").write_text(given)
+    report = optimize(folder, load_config()).report
+    assert not (folder / "slamhmr" / "0_cuts.txt").exists()
+    cuts = (5,) if "5" in given else ()
+    assert report["cuts"] == {"frames": list(cuts), "found": False}
+    assert any("by sequence.yaml, at frame 5" in note for note in report["notes"]) == bool(cuts)
+    assert fakes.calls == ALL
+    assert fakes.cuts["detect"] == cuts
+
+
+def test_cuts_can_be_left_alone(tmp_path, fakes):
+    folder = tmp_path / "clip"
+    write_two_shots(folder / "video.mp4", 4)
+    report = optimize(folder, load_config((), ["detect_cuts=false"])).report
+    assert report["cuts"] == {"frames": [], "found": False}
 
 
 def test_contacts_set_by_hand_reach_the_stages(tmp_path, fakes):

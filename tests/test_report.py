@@ -1,12 +1,13 @@
 import dataclasses
 
 import pytest
+import torch
 from sequences import BODY, make_observations, make_state, write_sequence
 
 from slamhmr.config import GatesConfig, load_config
 from slamhmr.export.result import build_result
 from slamhmr.observability import unobservable
-from slamhmr.report import assemble_report, coverage_of, judge, provenance
+from slamhmr.report import assemble_report, coverage_of, judge, notes_on_cuts, provenance
 from slamhmr.report_page import page
 from slamhmr.sequence import open_sequence
 from slamhmr.types import StageReport
@@ -146,3 +147,25 @@ def test_the_page_says_what_fails(tmp_path):
     scores = {"start": scored(3), "root": scored(4, 5.0)}
     text = page(facts(tmp_path, scores=scores), topview=None, overlay=None)
     assert "Below the gates" in text
+
+
+@pytest.mark.parametrize(
+    ("detect", "seen", "words"),
+    [
+        ("blazepose", [[1, 1], [1, 0]], "known again by the clothes: person 1; everybody else"),
+        ("blazepose", [[1, 0], [0, 1]], "nobody was known again by the clothes"),
+        ("auto", [[1, 1], [1, 1]], "taken from the file of observations"),
+    ],
+)
+def test_cuts_and_who_is_who_across_them_are_told(tmp_path, detect, seen, words):
+    """Two shots of four frames; person 2 and perhaps 1 are seen in one of them only."""
+    found = dataclasses.replace(open_sequence(write_sequence(tmp_path, 2)), found_cuts=(4,))
+    observations = make_observations(make_state(2))
+    share = torch.tensor(seen, dtype=torch.float64).repeat_interleave(4, dim=1)[..., None]
+    observations = dataclasses.replace(observations, confidence=observations.confidence * share)
+    config = load_config((), [f"detect={detect}"])
+    notes = notes_on_cuts(found, observations, config)
+    assert notes[0].startswith("cuts found at frame 4: nothing is tracked")
+    assert words in notes[0]
+    assert "camera, gravity, scale and floor are still those of the clip as a whole" in notes[1]
+    assert notes_on_cuts(dataclasses.replace(found, found_cuts=()), observations, config) == []

@@ -147,6 +147,15 @@ def test_frames_beyond_a_file_without_pixels_are_refused(tmp_path):
         prepare_observations(make_observations(make_state()), sequence)
 
 
+def test_cuts_of_the_settings_outweigh_those_found(tmp_path):
+    sequence = open_sequence(write_sequence(tmp_path))
+    assert (sequence.settings.cuts, sequence.cuts) == (None, ())
+    found = dataclasses.replace(sequence, found_cuts=(3, 6))
+    assert found.cuts == (3, 6)
+    for text, cuts in (("cuts: []", ()), ("cuts: [2]", (2,))):
+        assert dataclasses.replace(opened(tmp_path, text), found_cuts=(3, 6)).cuts == cuts
+
+
 def test_a_cut_beyond_the_clip_is_refused(tmp_path):
     observations = make_observations(make_state())
     assert choose_people(observations, opened(write_sequence(tmp_path), "cuts: [7]")) is not None

@@ -123,18 +123,22 @@ def isotropic_inertias(
     return inertia
 
 
+def carried(inertia: Float[Tensor, "T C 6 6"], there: Twists) -> Float[Tensor, "T 6 d"]:
+    """Per joint its inertia times its twists."""
+    frames = len(inertia)
+    return (inertia @ there.by_joint()).permute(0, 2, 1, 3).reshape(frames, TWIST, -1)
+
+
 def quadratic_product(
     here: Twists, there: Twists, inertia: Float[Tensor, "T C 6 6"], *, same_frame: bool
 ) -> Float[Tensor, "T d d"]:
     """J_here' M J_there from `inertias`; symmetric where both are of the same frame."""
-    frames = len(inertia)
-    carried = (inertia @ there.by_joint()).permute(0, 2, 1, 3).reshape(frames, TWIST, -1)
-    product = here.basis.mT @ carried  # joint of the row above that of the column
+    product = here.basis.mT @ carried(inertia, there)  # row's joint above that of the column
     product *= here.above
     if same_frame:
-        return product + product.mT * here.below
-    carried = (inertia.mT @ here.by_joint()).permute(0, 2, 1, 3).reshape(frames, TWIST, -1)
-    return product + (carried.mT @ there.basis) * here.below
+        return product.addcmul_(product.mT.clone(), here.below)
+    other = carried(inertia.mT, here).mT @ there.basis
+    return product.addcmul_(other, here.below)
 
 
 def stretch(

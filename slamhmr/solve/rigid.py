@@ -7,7 +7,7 @@ sums over points that the chain needs anyway, whatever the number of columns.
 from jaxtyping import Float
 from torch import Tensor
 
-from slamhmr.solve.articulated import Twists
+from slamhmr.solve.articulated import Twists, carried
 from slamhmr.solve.equations import Equations
 from slamhmr.solve.problem import RigidBorder
 
@@ -36,31 +36,36 @@ def add_rigid(
         equations.corner_gradient[columns] += spread[:, 0]
         equations.corner[columns, :dense] += spread[:, 1:]
         equations.corner[:dense, columns] += spread[:, 1:].T
-        for offset, summed in inertia.items():
-            _add_chain(rigid, found, offset, summed, equations)
+    for offset, summed in inertia.items():
+        _add_chain(rigids, found, offset, summed, equations)
+        for rigid in rigids:
             for other in rigids:
                 _add_pair(rigid, other, offset, summed, equations)
 
 
 def _add_chain(
-    rigid: RigidBorder, found: Twists, offset: int, inertia: Tensor, equations: Equations
+    rigids: tuple[RigidBorder, ...],
+    found: Twists,
+    offset: int,
+    inertia: Tensor,
+    equations: Equations,
 ) -> None:
     """Cross terms with the unknowns of the frames."""
     length = len(inertia)
     here, ahead = slice(0, length), slice(offset, offset + length)
-    joints = found.by_joint()
-    moved = joints[here].mT @ (inertia @ rigid.twist[ahead, None])  # (n, C, 3, c)
-    _add_modes(equations, here, rigid, moved, ahead)
+    summed = carried(inertia.mT, found.span(0, length)).mT  # (n, d, 6)
+    for rigid in rigids:
+        _add_modes(equations, here, rigid, summed @ rigid.twist[ahead], ahead)
     if offset > 0:
-        moved = joints[ahead].mT @ (inertia.mT @ rigid.twist[here, None])
-        _add_modes(equations, ahead, rigid, moved, here)
+        summed = carried(inertia, found.span(offset, length)).mT
+        for rigid in rigids:
+            _add_modes(equations, ahead, rigid, summed @ rigid.twist[here], here)
 
 
 def _add_modes(
     equations: Equations, frames: slice, rigid: RigidBorder, moved: Tensor, at: slice
 ) -> None:
-    block = moved.flatten(start_dim=1, end_dim=2)  # (n, d, c)
-    modes = rigid.basis[at][:, None, :, None] * block[:, :, None]  # (n, d, k, c)
+    modes = rigid.basis[at][:, None, :, None] * moved[:, :, None]  # (n, d, k, c)
     equations.border[frames, :, rigid.columns] += modes.flatten(start_dim=2)
 
 

@@ -15,7 +15,7 @@ from slamhmr.body import BodyModel
 from slamhmr.body_files import SHIPPED
 from slamhmr.config import Config, backend_options, build
 from slamhmr.constraints import Constraints
-from slamhmr.errors import InputError
+from slamhmr.errors import BackendError, InputError
 from slamhmr.export.result import build_result
 from slamhmr.geometry import default_intrinsics
 from slamhmr.init.stature import fit_heights
@@ -120,7 +120,12 @@ def track_camera(
             return prepare_cameras(cameras, sequence, observations)
         options = _camera_options(module.Options, name, sequence, config)
         video = _video(sequence, f"slam={name}")
-        cameras = module.track_camera(video, observations, intrinsics, options, progress=progress)
+        try:
+            cameras = module.track_camera(
+                video, observations, intrinsics, options, progress=progress
+            )
+        except BackendError as e:
+            raise BackendError(f"{e}{_blame(sequence.cuts)}") from e
         return dataclasses.replace(cameras, notes=(*notes, *cameras.notes))
 
     value, _ = run.step(
@@ -326,6 +331,17 @@ def _camera_options(options_type: Any, name: str, sequence: Sequence, config: Co
     if name == "auto" and sequence.settings.camera == "moving":
         said["assume"] = "moving"
     return build(options_type, {**said, **config.options.get(name, {})}, f"options.{name}")
+
+
+def _blame(cuts: tuple[int, ...]) -> str:
+    """What to do about cuts where no camera path was found; nothing without cuts."""
+    if len(cuts) == 0:
+        return ""
+    where = ", ".join(map(str, cuts))
+    return (
+        f"; the video is cut at frame {where}, and one camera path is sought for all of it: give "
+        "every shot a directory of its own ('frames' in sequence.yaml) or a cameras.npz"
+    )
 
 
 def _inputs(sequence: Sequence, given: Path | None, *made: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from sequences import (
 )
 
 from slamhmr.config import load_config
-from slamhmr.errors import InputError, SlamhmrError
+from slamhmr.errors import BackendError, InputError, SlamhmrError
 from slamhmr.pipeline import optimize
 
 ALL = ["detect", "slam", "init", "root", "smooth", "motion"]
@@ -220,6 +220,25 @@ def test_cuts_that_somebody_says_are_not_looked_for(tmp_path, fakes, given):
     assert any("by sequence.yaml, at frame 5" in note for note in report["notes"]) == bool(cuts)
     assert fakes.calls == ALL
     assert fakes.cuts["detect"] == cuts
+
+
+def test_a_camera_step_that_fails_names_the_cuts(tmp_path, fakes, monkeypatch):
+    folder = tmp_path / "clip"
+    write_two_shots(folder / "video.mp4", 4)
+
+    def track_camera(*_, **__):
+        raise BackendError("camera: no path")
+
+    def backend(kind, name):
+        module = fakes.backend(kind, name)
+        module.track_camera = track_camera
+        return module
+
+    monkeypatch.setattr("slamhmr.steps.backend", backend)
+    with pytest.raises(BackendError, match="no path; the video is cut at frame 4, and one camera"):
+        optimize(folder, load_config())
+    with pytest.raises(BackendError, match="camera: no path$"):
+        optimize(folder, load_config((), ["detect_cuts=false"]))
 
 
 def test_cuts_can_be_left_alone(tmp_path, fakes):

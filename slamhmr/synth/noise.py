@@ -100,6 +100,8 @@ def slam_track(scene: Scene, spec: SceneSpec) -> CameraTrack:
         vectors = np.deg2rad(spec.slam_rotation_deg) * rng.standard_normal((len(tracked), 3))
         vectors[0] = 0
         tracked[:, :3, :3] = tracked[:, :3, :3] @ _small_rotations(vectors)
+        if spec.slam_rotation_drift_deg > 0:
+            tracked[:, :3, :3] = _rotation_drift(spec, len(tracked)) @ tracked[:, :3, :3]
     drift = np.cumsum(spec.slam_drift * rng.standard_normal((len(tracked), 3)), axis=0)
     tracked[:, :3, 3] = (tracked[:, :3, 3] + drift - drift[0]) / scene.scale if moving else 0.0
     return CameraTrack(
@@ -110,6 +112,30 @@ def slam_track(scene: Scene, spec: SceneSpec) -> CameraTrack:
         moving=moving,
         source="synthetic",
     )
+
+
+def _rotation_drift(spec: SceneSpec, frames: int) -> Array:
+    """Random walk of the cameras' rotation (T,3,3) in the first camera's axes; none at first."""
+    rng = np.random.default_rng([spec.seed, 37])
+    step = np.deg2rad(spec.slam_rotation_drift_deg) / np.sqrt(spec.fps)
+    walk = np.cumsum(step * rng.standard_normal((frames, 3)), axis=0)
+    return _small_rotations(walk - walk[0])
+
+
+def flipped_contacts(
+    contacts: Float[Tensor, "N T C"], share: float, fps: float, seed: int
+) -> Float[Tensor, "N T C"]:
+    """Contact probabilities that are plainly wrong, p -> 1 - p, in runs of 0.1 to 0.5 s.
+
+    `share` of all frames of every point, in the mean.
+    """
+    rng = np.random.default_rng([seed, 41])
+    flipped = contacts.clone()
+    for person in flipped:
+        for point in range(person.shape[-1]):
+            for start, end in spans(len(person), share, (0.1, 0.5), fps, rng):
+                person[start:end, point] = 1 - person[start:end, point]
+    return flipped
 
 
 def _small_rotations(vectors: Array) -> Array:

@@ -37,6 +37,7 @@ class SceneSpec:
     slam_scale: float | None = None  # metres per SLAM unit; None draws one from 0.2 .. 5
     slam_rotation_deg: float = 0.1  # white, every frame
     slam_drift: float = 0.0005  # m per frame, random walk
+    slam_rotation_drift_deg: float = 0.0  # per square root of a second, random walk about each axis
     gravity_tilt_deg: float = 3.0  # standard deviation of the horizon's roll
     camera_distance: float | None = None  # m from the middle of the people; None draws 4.2 .. 5.5
 
@@ -63,7 +64,10 @@ class SceneSpec:
                 f"image_size {list(self.image_size)}: width and height must be even (as the video "
                 f"codec needs) and at least {LEAST_SIDE} px"
             )
-        for name in ("keypoint_noise", "outliers", "slam_rotation_deg", "slam_drift"):
+        for name in (
+            "keypoint_noise", "outliers", "slam_rotation_deg", "slam_drift",
+            "slam_rotation_drift_deg",
+        ):  # fmt: skip
             if not 0 <= getattr(self, name) <= LARGEST.get(name, np.inf):
                 raise ConfigError(f"{name} {getattr(self, name)} is out of range")
         for name in ("slam_scale", "camera_distance"):

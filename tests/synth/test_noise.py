@@ -10,7 +10,7 @@ import torch
 from slamhmr import geometry
 from slamhmr.body import load_body
 from slamhmr.skeleton import KEYPOINT_INDEX, KEYPOINTS
-from slamhmr.synth.noise import ar1, observe, project_truth, slam_track, spans
+from slamhmr.synth.noise import ar1, flipped_contacts, observe, project_truth, slam_track, spans
 from slamhmr.synth.scene import SceneSpec, make_scene
 
 BODY = load_body()
@@ -146,3 +146,31 @@ def test_spans_cover_their_share() -> None:
         sum(b - a for a, b in spans(600, 0.1, (0.3, 1.0), 30.0, rng)) / 600 for _ in range(200)
     ]
     assert np.mean(covered) == pytest.approx(0.1, rel=0.2)
+
+
+def test_rotation_drift_is_a_random_walk_from_the_first_camera_on() -> None:
+    still = dataclasses.replace(SPEC, slam_rotation_deg=0.0)
+    walks = []
+    for seed in range(40):
+        spec = dataclasses.replace(still, seed=seed, slam_rotation_drift_deg=0.5)
+        exact = slam_track(SCENE, dataclasses.replace(spec, slam_rotation_drift_deg=0.0))
+        drifted = slam_track(SCENE, spec)
+        turn = drifted.world_from_cam[:, :3, :3] @ exact.world_from_cam[:, :3, :3].mT
+        walks.append(torch.rad2deg(roma.rotmat_to_rotvec(turn)))
+        assert torch.equal(drifted.world_from_cam[:, :3, 3], exact.world_from_cam[:, :3, 3])
+    off = torch.stack(walks)
+    assert off[:, 0].abs().max() < 1e-5
+    for frame in (50, 199):
+        expected = 0.5 * (frame / SPEC.fps) ** 0.5
+        assert float((off[:, frame] ** 2).mean().sqrt()) == pytest.approx(expected, rel=0.25)
+
+
+def test_flipped_contacts_are_wrong_in_runs() -> None:
+    contacts = torch.rand(3, 2000, 4, dtype=torch.float64, generator=torch.manual_seed(1))
+    flipped = flipped_contacts(contacts, 0.1, 30.0, seed=5)
+    wrong = flipped != contacts
+    assert torch.equal(flipped[wrong], 1 - contacts[wrong])
+    assert 0.06 < float(wrong.double().mean()) < 0.13
+    begins = (wrong[:, 1:] & ~wrong[:, :-1]).sum()
+    assert 5 < float(wrong.sum() / begins) < 15, "runs of 0.3 s in the mean"
+    assert torch.equal(flipped_contacts(contacts, 0.0, 30.0, seed=5), contacts)

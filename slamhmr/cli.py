@@ -17,6 +17,7 @@ LOG = logging.getLogger("slamhmr")
 BENCHMARKS = {  # modules of slamhmr.bench with a function `run`
     "speed": "seconds, memory and accuracy against frames and people",
     "convergence": "the solver and L-BFGS on one energy",
+    "posterior": "how often the truth is inside the stated uncertainties",
 }
 BELOW_GATES = 3
 INTERRUPTED = 130

@@ -60,10 +60,11 @@ class PosteriorConfig:
     enabled: bool = True
     # Term -> setting -> value in the posterior, where errors that repeat count once.
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    keypoint_bias: float = 0.012  # constant error of every keypoint, share of the person's size
     relative: float = 1.0  # factor on the variance of joints relative to the pelvis
     absolute: float = 1.0  # of joints in the world
     scale: float = 1.0
-    ground: float = 1.0
+    ground: float = 1.0  # of its height and tilt, and of gravity
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from slamhmr.cameras import levelling
 from slamhmr.errors import BackendError
 from slamhmr.features import person_features
+from slamhmr.keypoint_bias import BiasedProblem
 from slamhmr.scene import BorderLayout, PointSet, Scene, plane_axes, point_set
 from slamhmr.scene_problem import Known, SceneProblem, StageSpec, scene_problem
 from slamhmr.skeleton import SMPL_JOINTS
@@ -23,6 +24,7 @@ from slamhmr.solve.articulated import rows
 from slamhmr.solve.banded import NotPositiveDefiniteError
 from slamhmr.solve.manifolds import skew
 from slamhmr.solve.posterior import FrameCovariance, border_covariance, frame_covariances
+from slamhmr.solve.problem import Step
 from slamhmr.solve.sweep import Resources, Sweep
 from slamhmr.types import Posterior, SceneState
 
@@ -35,6 +37,7 @@ class Calibration:
     """`weights`: term -> setting -> value in the posterior; the rest are factors on variances."""
 
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    keypoint_bias: float = 0.012  # constant error of a keypoint, share of the person's size
     relative: float = 1.0  # joints relative to the pelvis
     absolute: float = 1.0  # joints in the world
     scale: float = 1.0
@@ -62,25 +65,44 @@ def posterior(
     }
     problem = replace(problem, settings=chosen)
     scene = problem.settled(scene)
+    biased = BiasedProblem(problem, calibration.keypoint_bias)
     try:
-        sweep = Sweep(problem, scene, 0.0, resources or Resources())
+        sweep = Sweep(biased, scene, 0.0, resources or Resources())
     except NotPositiveDefiniteError as e:
         raise BackendError(f"the posterior of stage '{name}' is singular: {e}") from e
     border = border_covariance(sweep)
+    step = sweep.solve().step
+    about = border + torch.outer(step.border, step.border)
     frames = state.valid.shape
     world = torch.full((*frames, 24, 3, 3), torch.nan, dtype=torch.float64)
     relative = world.clone()
     joints = _Joints(problem, scene, point_set(known.body, HANDS))
 
     def visit(found: FrameCovariance) -> None:
+        found = _about_state(found, step, biased)
         first = problem.evidence[found.chain].first + found.start
         span = slice(first, first + len(found.frames))
-        own, cross = joints.covariances(found, border)
+        own, cross = joints.covariances(found, about)
         world[found.chain, span] = calibration.absolute * own
         relative[found.chain, span] = calibration.relative * cross
 
     frame_covariances(sweep, border, visit)
-    return _gather(problem, border, calibration, world, relative, time.perf_counter() - began)
+    ratio = _prior_share(problem, border)
+    seconds = time.perf_counter() - began
+    return _gather(problem, about, calibration, world, relative, ratio, seconds)
+
+
+def _about_state(found: FrameCovariance, step: Step, problem: BiasedProblem) -> FrameCovariance:
+    """The frames' second moments about the state, without the keypoints' offsets.
+
+    The state has the least energy by the stage's weights, not by the posterior's: how far it is
+    from there counts as an error.
+    """
+    move = step.chains[found.chain][found.start : found.start + len(found.frames)]
+    shared = step.border[problem.chains[found.chain].border_columns]
+    frames = found.frames + move[:, :, None] * move[:, None]
+    cross = found.cross + move[..., None] * shared
+    return replace(found, frames=frames, cross=cross[..., problem.kept])
 
 
 def _gather(
@@ -89,19 +111,15 @@ def _gather(
     calibration: Calibration,
     world: Tensor,
     relative: Tensor,
+    prior_share: dict[str, float],
     seconds: float,
 ) -> Posterior:
-    """Blocks of the border by name, and what they were before anything was seen."""
+    """Everything by name."""
     layout = problem.layout
 
     def block(place: slice | None, factor: float) -> Tensor | None:
         return None if place is None else factor * border[place, place]
 
-    before = torch.linalg.inv(prior_information(problem)).diagonal()
-    ratio = {
-        label: float((border[place, place].diagonal() / before[place]).max().clamp(0, 1))
-        for label, place in _named_places(problem).items()
-    }
     shapes = None
     if layout.free.betas:
         count = len(problem.evidence)
@@ -115,9 +133,18 @@ def _gather(
         log_focal_var=block(layout.focal, 1.0),
         drift_cov=block(layout.drift, 1.0),
         betas_cov=shapes,
-        prior_share=ratio,
+        prior_share=prior_share,
         seconds=seconds,
     )
+
+
+def _prior_share(problem: SceneProblem, border: Float[Tensor, "G G"]) -> dict[str, float]:
+    """Variance of the border's unknowns over what it was before anything was seen."""
+    before = torch.linalg.inv(prior_information(problem)).diagonal()
+    return {
+        label: float((border[place, place].diagonal() / before[place]).max().clamp(0, 1))
+        for label, place in _named_places(problem).items()
+    }
 
 
 def _named_places(problem: SceneProblem) -> dict[str, slice]:

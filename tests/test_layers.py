@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("terms",),
     ("jitter", "evidence", "contacts"),
     ("scene_problem", "observability"),
+    ("keypoint_bias",),
     (
         "assets",
         "detect",

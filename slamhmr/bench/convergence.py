@@ -34,7 +34,7 @@ from slamhmr.threads import bounded_threads
 
 LOG = logging.getLogger(__name__)
 STAGE = "motion"
-SCHEDULE = Schedule(relative_decrease=1e-3, patience=2)
+SCHEDULE = Schedule(relative_decrease=2e-3, patience=2)  # as configs/stages/motion.yaml
 FLOOR_PERCENT = 0.01  # where curves end that reach the least energy seen
 CSV, SUMMARY, PICTURE = "convergence.csv", "convergence_summary.csv", "convergence.png"
 

@@ -32,7 +32,7 @@ class StageConfig:
     free: list[str] = MISSING
     terms: dict[str, dict[str, Any]] = MISSING  # name -> weight, sigma, ... of the term
     iterations: int = 30  # most per round; a list among a term's settings makes rounds
-    tolerance: float = 1e-3  # the last round ends when the energy falls by less of it, twice
+    tolerance: float = 2e-3  # the last round ends when the energy falls by less of it, twice
 
 
 @dataclass(frozen=True)

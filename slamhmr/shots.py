@@ -131,8 +131,10 @@ def is_cut(looks: list[Look | None], changes: list[Map | None]) -> bool:
     steps = range(1, FLASH + 1)
     for back, on in [(0, 0), *((0, step) for step in steps), *((step, 0) for step in steps)]:
         first, second = looks[REACH - back], looks[REACH + 1 + on]
+        if first is None or second is None:
+            continue
         least = SUDDEN if back == on else LASTING * SUDDEN
-        if first is not None and second is not None and explained(first, second, limit, least):
+        if explained(first, second, limit, least, jolt=back == on):
             return False
     return True
 
@@ -150,8 +152,8 @@ def excess(now: Map, limit: Map) -> float:
     return float(np.maximum(now - limit, 0.0).mean())
 
 
-def explained(first: Look, second: Look, limit: Map, least: float) -> bool:
-    """Whether exposure and the camera's own motion, however fast, leave an excess below `least`."""
+def explained(first: Look, second: Look, limit: Map, least: float, *, jolt: bool) -> bool:
+    """Whether exposure and, with `jolt`, any motion of the camera leave an excess below `least`."""
     import cv2
 
     toned = [
@@ -160,7 +162,7 @@ def explained(first: Look, second: Look, limit: Map, least: float) -> bool:
     ]
     size = (first.grey.shape[1], first.grey.shape[0])
     for earlier, later in toned:
-        for motion in camera_motions(earlier, later):
+        for motion in camera_motions(earlier, later) if jolt else [np.eye(2, 3)]:
             moved = cv2.warpAffine(earlier.grey, motion, size, borderMode=cv2.BORDER_REPLICATE)
             seen = _places(cv2.warpAffine(np.ones_like(earlier.grey), motion, size)) > 0
             if seen.mean() < LEAST_OVERLAP:

@@ -225,8 +225,7 @@ def _add_world(
     blocks = _by_point(shared)  # a view
     lift = scene.ground[3] / normal[2] ** 2  # -d(d / n_z) / d n_z
     if layout.gravity is not None:
-        tilts = plane_axes(scene.up) @ turn.T
-        turned = torch.linalg.cross(tilts, axis.expand(2, 3))  # rotation that levels each tilt
+        turned = _levelling_rates(scene.up)
         moved = torch.linalg.cross(turned[None, None], points[:, :, None], dim=-1)
         heights = -lift * torch.linalg.cross(turned, normal.expand(2, 3))[:, 2]
         blocks[..., layout.gravity] += moved.mT + (axis[:, None] * heights)
@@ -234,6 +233,22 @@ def _add_world(
         tilts = plane_axes(scene.ground[:3]) @ turn.T
         change = torch.cat([-lift * tilts[:, 2], 1.0 / normal[2:]])
         blocks[..., layout.ground] += axis[:, None] * change
+
+
+def _levelling_rates(up: Float[Tensor, "3"]) -> Float[Tensor, "2 3"]:
+    """How the levelled world turns with each tilt of `up`: rotation vectors, levelled axes.
+
+    U = I + [v] + [v]^2 / (1 + c), v = up x z, c = up . z; the rates are those of dU U'.
+    """
+    axis = up.new_tensor([0.0, 0.0, 1.0])
+    tilts = plane_axes(up)
+    lever, change = torch.linalg.cross(up, axis), torch.linalg.cross(tilts, axis.expand(2, 3))
+    whole, part = 1.0 + up @ axis, tilts @ axis
+    still, moved = skew(lever), skew(change)
+    rate = moved + (moved @ still + still @ moved) / whole
+    rate = rate - part[:, None, None] * (still @ still) / whole**2
+    spin = rate @ levelling(up).T
+    return torch.stack([spin[:, 2, 1], spin[:, 0, 2], spin[:, 1, 0]], dim=-1)
 
 
 def _by_point(jacobian: Float[Tensor, "n P3 d"]) -> Float[Tensor, "n P 3 d"]:

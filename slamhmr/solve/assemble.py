@@ -45,8 +45,8 @@ class _Folded:
 
     @property
     def offsets(self) -> list[int]:
-        """Offsets that hold anything."""
-        return sorted({*self.full, *self.scalar})
+        """Offsets that hold anything and fit into the window."""
+        return sorted(k for k in {*self.full, *self.scalar} if k < len(self.gradient))
 
     def general(self, offset: int) -> Tensor:
         """Weights of an offset, made at first use."""

@@ -42,6 +42,7 @@ class _Folded:
     border: Tensor  # (n, F, D, c): derivatives by the border, pulled back to the features
     gradient: Tensor  # (n, F, D)
     local: Tensor  # (n, F, D, l)
+    pull: Tensor  # (n, F, D): the gradient of residuals on one frame, whole in one window
 
     @property
     def offsets(self) -> list[int]:
@@ -160,6 +161,7 @@ def _empty_fold(
         sample.new_zeros(frames, count, dimension, dense),
         sample.new_zeros(frames, count, dimension),
         sample.new_zeros(frames, count, dimension, local),
+        sample.new_zeros(frames, count, dimension),
     )
 
 
@@ -196,6 +198,8 @@ def _fold_general(
         weighted = weight[..., None, None] * derivative[i]  # (n, E, R, D)
         pulled = (weighted_value[..., None, :] @ derivative[i])[..., 0, :]
         folded.gradient[span].index_add_(1, elements, pulled[kept])
+        if len(derivative) == 1:
+            folded.pull.index_add_(1, elements, pulled)
         for j in range(i, len(derivative)):
             product = weighted.mT @ derivative[j]
             folded.general(j - i)[span].index_add_(1, elements, product[kept])
@@ -315,7 +319,7 @@ def _add_articulated(
 def _add_stretch(ridden: list[tuple[FeatureGroup, _Folded]], equations: Equations) -> None:
     articulation = ridden[0][0].articulation
     assert articulation is not None
-    curvature = stretch(articulation, _total([folded.gradient for _, folded in ridden]))
+    curvature = stretch(articulation, _total([folded.pull for _, folded in ridden]))
     frames, joints = curvature.shape[:2]
     block = equations.band[0][:, 3 : 3 + 3 * joints, 3 : 3 + 3 * joints]
     diagonal = block.view(frames, joints, 3, joints, 3).diagonal(dim1=1, dim2=3)

@@ -54,7 +54,7 @@ class BiasedProblem:
     def kept(self) -> Int[Tensor, "g"]:
         """Columns of a chain that are not offsets."""
         place, width = self.place, self.unbiased.layout.chain_width + self.count
-        return torch.tensor([*range(place.start), *range(place.stop, width)])
+        return torch.tensor([*range(place.start), *range(place.stop, width)], dtype=torch.int64)
 
     @property
     def chains(self) -> list[ChainShape]:
@@ -121,7 +121,7 @@ class BiasedProblem:
             else replace(r, derivative=torch.nn.functional.pad(r.derivative, (0, added)))
             for r in residuals
         ]  # fmt: skip
-        value = residuals[0].value.new_zeros(added)
+        value = state.log_scale.new_zeros(added)
         derivative = value.new_zeros(added, self.border_count)
         derivative[:, self.unbiased.border_count :] = torch.eye(added) / self.sigma
         return [*wide, BorderResidual("keypoint_bias", value, 1.0, derivative)]

@@ -67,7 +67,7 @@ def posterior(
     scene = problem.settled(scene)
     biased = BiasedProblem(problem, calibration.keypoint_bias)
     try:
-        sweep = Sweep(biased, scene, 0.0, resources or Resources())
+        sweep = Sweep(biased, scene, 0.0, resources or Resources(), floor=NOTHING)
     except NotPositiveDefiniteError as e:
         raise BackendError(f"the posterior of stage '{name}' is singular: {e}") from e
     border = border_covariance(sweep)
@@ -253,7 +253,7 @@ def _levelling_rates(up: Float[Tensor, "3"]) -> Float[Tensor, "2 3"]:
 
 def _by_point(jacobian: Float[Tensor, "n P3 d"]) -> Float[Tensor, "n P 3 d"]:
     """A view of the rows, point by point."""
-    return jacobian.view(len(jacobian), -1, 3, jacobian.shape[-1])
+    return jacobian.view(len(jacobian), jacobian.shape[1] // 3, 3, jacobian.shape[-1])
 
 
 def _against_pelvis(jacobian: Float[Tensor, "n P3 d"]) -> Float[Tensor, "n P3 d"]:

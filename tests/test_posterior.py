@@ -97,3 +97,27 @@ def test_what_nobody_sees_is_less_sure(solved):
     assert sure.log_scale_var is not None
     assert set(sure.prior_share) == {"scale", "focal", "gravity", "floor_tilt", "floor_height"}
     assert all(0 <= share <= 1 for share in sure.prior_share.values())
+
+
+def test_a_shot_in_which_somebody_is_not_seen_leaves_the_others_certain(solved):
+    """Nothing says where the person is there; the covariance says so, and only there."""
+    state, known, stage = solved
+    confidence = known.observations.confidence.clone()
+    confidence[0, 3] = 0.0
+    unseen = replace(
+        known, observations=replace(known.observations, confidence=confidence), cuts=(3, 4)
+    )
+    found = posterior(state, unseen, "motion", stage, Calibration())
+    spread = found.joints_cov.diagonal(dim1=-2, dim2=-1).sum(dim=-1).sqrt().amax(dim=-1)
+    assert float(spread[0, 3]) > 10
+    spread[0, 3] = 0.0
+    assert float(spread.max()) < 5
+
+
+@pytest.mark.parametrize("terms", [{"reprojection": {}, "acceleration": {}}])
+def test_a_stage_without_shared_unknowns_has_a_posterior(solved, terms):
+    state, known, stage = solved
+    bare = replace(stage, free=["root"], terms=terms)
+    found = posterior(state, known, "bare", bare, Calibration())
+    assert bool(torch.isfinite(found.joints_cov).all())
+    assert found.log_scale_var is None

@@ -128,11 +128,21 @@ def band_of(equations: Equations, damping: float, *, backward: bool) -> Band:
 class Sweep(Generic[S]):
     """A problem at a state, damped and eliminated down to its border.
 
+    `floor`: information added to every unknown of the frames, for those that nothing speaks of.
     Raises NotPositiveDefiniteError where there is no factor.
     """
 
-    def __init__(self, problem: Problem[S], state: S, damping: float, resources: Resources) -> None:
+    def __init__(
+        self,
+        problem: Problem[S],
+        state: S,
+        damping: float,
+        resources: Resources,
+        *,
+        floor: float = 0.0,
+    ) -> None:
         self.problem, self.state = problem, state
+        self.floor = damping * FLOOR + floor
         self.damping, self.resources = damping, resources
         shapes = problem.chains
         lanes = lanes_of(shapes, resources.window)
@@ -159,7 +169,7 @@ class Sweep(Generic[S]):
         equations = self.linearise(lane, index)
         band = band_of(equations, self.damping, backward=lane.backward)
         count = max(band.diagonal.shape[-3] - REACH, 0)
-        factor, left = eliminate(band, front, count, self.damping * FLOOR)
+        factor, left = eliminate(band, front, count, self.floor)
         return factor, left, equations
 
     def _eliminate_together(self, lanes: list[Lane], batch: "Batch") -> list[Eliminated]:
@@ -177,7 +187,7 @@ class Sweep(Generic[S]):
                 equations = self.linearise(lane, index)
                 each.add(equations)
                 bands.append(band_of(equations, self.damping, backward=lane.backward))
-            fronts = batch.eliminate(bands, fronts, self.damping * FLOOR)
+            fronts = batch.eliminate(bands, fronts, self.floor)
         for row, each in enumerate(found):
             each.front = fronts[row]
             lane = lanes[row]
@@ -221,7 +231,7 @@ class Sweep(Generic[S]):
         front = ahead.front + swap_frames(behind.front, size)
         frames = slice(0, REACH * size)
         block = front[frames, frames].clone()
-        block.diagonal().add_(self.damping * FLOOR)
+        block.diagonal().add_(self.floor)
         if shape.frame_count < REACH:  # the first of two places is empty
             block[:size, :size] = torch.eye(size, dtype=block.dtype, device=block.device)
         lower = _cholesky(block, "the middle of a clip")

@@ -140,9 +140,7 @@ def person_features(
     local = rotations.clone()
     local[:, 0] = turn.mT @ rotations[:, 0]
     centres = torch.exp(scene.log_scale) * known.centres
-    cam_from_world = (turn @ known.world_from_cam).mT
-    if scene.jitter_information is not None:
-        cam_from_world = jitter_rotation(scene, known) @ cam_from_world
+    cam_from_world = jitter_rotation(scene, known) @ (turn @ known.world_from_cam).mT
     intrinsics = known.intrinsics.clone()
     intrinsics[:, :2] *= scene.log_focal.exp()
     return PersonFeatures(

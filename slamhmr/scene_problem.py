@@ -92,7 +92,6 @@ class SceneProblem:
 
     def border(self, state: Scene) -> list[BorderResidual]:
         """Terms on shared unknowns alone."""
-        last = max(known.first + len(known.times) for known in self.evidence)
         context = BorderContext(
             state,
             self.start,
@@ -100,7 +99,7 @@ class SceneProblem:
             tuple(len(known.times) for known in self.evidence),
             tuple(known.height_m for known in self.evidence),
             self.points,
-            last / max(self.frame_rate, 1e-6),
+            len(state.jitter) / self.frame_rate,
         )
         return [
             residual
@@ -111,8 +110,8 @@ class SceneProblem:
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second, from the first person's times."""
-        times = self.evidence[0].times
+        """Frames per second, from the times of the person who is there for longest."""
+        times = max((known.times for known in self.evidence), key=len)
         return (len(times) - 1) / float(times[-1] - times[0]) if len(times) > 1 else 30.0
 
     def _terms(self) -> list[tuple[Term, Any]]:
@@ -126,7 +125,8 @@ class SceneProblem:
         """The state with the jitter that suits it, where the cameras are free."""
         if self.layout.free.drift == 0:
             return state
-        sigma = self.settings["camera"].jitter_deg * math.pi / 180.0
+        camera = self.settings["camera"]
+        sigma = camera.jitter_deg * math.pi / 180.0 / math.sqrt(camera.weight)
         reprojection = self.settings["reprojection"]
         return settle(state, self.evidence, self.layout, self.points, reprojection, sigma)
 
@@ -167,8 +167,22 @@ def check_stage(name: str, stage: StageSpec) -> None:
             term_settings(name, term_name, values, index)
         if TERMS[term_name].needs_pose and "pose" not in stage.free:
             raise ConfigError(f"stage '{name}': term '{term_name}' needs 'pose' among the free")
+    _check_held(name, stage)
     if all(TERMS[term_name].person is None for term_name in stage.terms):
         raise ConfigError(f"stage '{name}': no term looks at people, nothing can be solved")
+
+
+def _check_held(name: str, stage: StageSpec) -> None:
+    """Raise ConfigError where a term that a free unknown needs has no weight."""
+    for index in range(rounds(stage)):
+        settings = settings_of(name, stage, index)
+        for free in stage.free:
+            for term in NEEDED_TERMS.get(free, ()):
+                if settings[term].weight == 0:
+                    raise ConfigError(
+                        f"stage '{name}': free '{free}' needs the term '{term}' with a weight "
+                        "above 0"
+                    )
 
 
 def rounds(stage: StageSpec) -> int:

@@ -65,7 +65,8 @@ def run_stage(
 
     With `start_percent`, the `mean_percent` of `reprojection.score` at the start of all stages,
     the keypoints' sigma is lowered until the result is no farther from them: by `TIGHTER` at a
-    time, `MOST_TIGHTER` times at most. Raises ConfigError for a stage that cannot be run.
+    time, `MOST_TIGHTER` times at most (the report's gate says where that, or a stage without
+    keypoints, was not enough). Raises ConfigError for a stage that cannot be run.
     """
     check_stage(name, stage)
     began = time.perf_counter()
@@ -93,8 +94,8 @@ def run_stage(
     for index in range(rounds(stage)):
         problem = replace(problem, settings=settings_of(name, stage, index))
         scene = solve(fine if index == rounds(stage) - 1 else COARSE)
-    tightened = 0
-    while tightened < MOST_TIGHTER and _farther(scene, state, known, start_percent):
+    tightened, most = 0, MOST_TIGHTER if "reprojection" in stage.terms else 0
+    while tightened < most and _farther(scene, state, known, start_percent):
         problem, tightened = _tighter(problem), tightened + 1
         scene = solve(fine)
     report = StageReport(

@@ -1,6 +1,7 @@
 """One function per step of the pipeline: which backend, from which files, under which stamp."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from slamhmr.body import BodyModel
 from slamhmr.body_files import SHIPPED
 from slamhmr.config import Config, backend_options, build
 from slamhmr.constraints import Constraints
-from slamhmr.errors import BackendError, InputError
+from slamhmr.errors import BackendError, ConfigError, InputError
 from slamhmr.export.result import build_result
 from slamhmr.geometry import default_intrinsics
 from slamhmr.init.stature import fit_heights
@@ -32,6 +33,7 @@ from slamhmr.sequence import (
 from slamhmr.slam.intrinsics import known_intrinsics
 from slamhmr.solve.sweep import Resources
 from slamhmr.stages import run_stage
+from slamhmr.terms import term_settings
 from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
 from slamhmr.undistort import undistort_observations
 
@@ -51,9 +53,15 @@ def files(config: Config) -> list[str]:
 
 
 def check_schedule(config: Config) -> None:
-    """Raise ConfigError if a scheduled stage frees or minimises something that does not exist."""
+    """Raise ConfigError if a stage or the posterior names something that does not exist."""
     for name in config.schedule:
         check_stage(name, config.stages[name])
+    for term, values in config.posterior.weights.items():
+        term_settings("posterior.weights", term, values, 0)
+    for name in ("keypoint_bias", "relative", "absolute", "scale", "ground"):
+        value = getattr(config.posterior, name)
+        if not 0 < value < math.inf:
+            raise ConfigError(f"posterior.{name} is {value}, must be above 0")
 
 
 def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) -> Observations:

@@ -1,15 +1,18 @@
 """The energy of a stage on people who are seen briefly, on odd windows, after other stages."""
 
+import math
 from dataclasses import replace
 
 import pytest
+import roma
 import synthetic
 import torch
 
 from slamhmr.scene import BorderLayout, Free
 from slamhmr.scene_problem import SceneProblem
 from slamhmr.solve.levenberg import Schedule, minimise
-from slamhmr.solve.sweep import Resources, Sweep
+from slamhmr.solve.problem import Step
+from slamhmr.solve.sweep import Resources, Sweep, energies_of
 from slamhmr.terms import term_settings
 
 TERMS = (
@@ -46,3 +49,44 @@ def test_windows_that_end_in_two_frames_give_the_same_step():
     parts = Sweep(problem, scene, 0.1, Resources(window=4)).solve().step
     torch.testing.assert_close(whole.chains[0], parts.chains[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(whole.border, parts.border, rtol=0, atol=1e-5)
+
+
+def test_jitter_of_an_earlier_stage_holds_in_a_stage_that_does_not_free_cameras():
+    """It is in the result, so it must be in the energy: the very cameras that saw the keypoints."""
+    problem, scene = problem_of(4, terms=("reprojection",))
+    jitter = torch.full((4, 3), 0.01, dtype=torch.float64)
+    back = roma.rotvec_to_rotmat(jitter)
+    told = [replace(e, world_from_cam=e.world_from_cam @ back) for e in problem.evidence]
+    problem = replace(problem, evidence=told)
+    solved = replace(scene, jitter=jitter)  # takes out what the told cameras are off by
+    before = energies_of(problem, scene, Resources())["reprojection"]
+    assert energies_of(problem, solved, Resources())["reprojection"] < 1e-9 * before
+
+
+def test_jitter_is_eliminated_from_the_energy_that_is_minimised():
+    """The term's weight counts for both; the gradient at the settled jitter is zero."""
+    terms = ("reprojection", "camera")
+    problem, scene = problem_of(4, terms=terms, drift=6)
+    moved = replace(scene.people[0], pelvis=scene.people[0].pelvis + 0.02)
+    scene = replace(scene, people=(moved,))
+    camera = replace(problem.settings["camera"], weight=9.0)
+    problem = replace(problem, settings={**problem.settings, "camera": camera})
+    settled = problem.settled(scene)
+    lowest = sum(energies_of(problem, settled, Resources()).values())
+    for factor in (0.98, 1.02):
+        other = replace(settled, jitter=factor * settled.jitter)
+        assert sum(energies_of(problem, other, Resources()).values()) > lowest
+
+
+def test_drift_is_as_wide_as_the_clip_is_long_whoever_is_there():
+    """A person who leaves early does not make the cameras better."""
+    problem, scene = problem_of(12, terms=("reprojection", "camera"), drift=6)
+    drifted = replace(scene, drift=torch.full_like(scene.drift, 0.01))
+    early = replace(problem, evidence=[problem.evidence[0].part(0, 3)])
+    whole = problem.border(drifted)[0].energy()
+    torch.testing.assert_close(early.border(drifted)[0].energy(), whole)
+
+
+def test_a_step_that_is_not_a_number_shows_in_its_norm():
+    step = Step([torch.ones(2, 3)], torch.tensor([torch.nan]))
+    assert math.isnan(step.norm())

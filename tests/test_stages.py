@@ -47,6 +47,10 @@ class Stage:
         (Stage(tolerance=0), "tolerance is 0"),
         (Stage(free=["root", "gravity"]), "free 'gravity' needs the term 'gravity'"),
         (Stage(free=["root", "cameras"]), "free 'cameras' needs the term 'camera'"),
+        (
+            Stage(free=["root", "focal"], terms={"focal": {"weight": [1, 0]}, "reprojection": {}}),
+            "needs the term 'focal' with a weight above 0",
+        ),
     ],
 )
 def test_a_stage_that_cannot_run_is_refused(stage, words):

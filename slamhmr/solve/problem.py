@@ -173,9 +173,10 @@ class Step:
         return Step([factor * part for part in self.chains], factor * self.border)
 
     def norm(self) -> float:
-        """Largest absolute increment."""
+        """Largest absolute increment; NaN if any is NaN."""
         parts = [*self.chains, self.border]
-        return max((float(p.abs().max()) for p in parts if p.numel() > 0), default=0.0)
+        largest = [part.abs().max() for part in parts if part.numel() > 0]
+        return float(torch.stack(largest).max()) if len(largest) > 0 else 0.0
 
 
 S = TypeVar("S")

@@ -217,7 +217,7 @@ def _add_world(
     """How the result's world itself moves with gravity and ground, in place.
 
     Its z axis is against gravity, its origin on the ground below the first camera, which is the
-    origin of the solver's world: X_result = U X - z d / n_z, U levels.
+    origin of the solver's world: X_result = U X + z d / n_z, U levels.
     """
     turn = levelling(scene.up)
     normal = turn @ scene.ground[:3]

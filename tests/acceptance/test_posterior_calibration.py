@@ -1,8 +1,8 @@
 """The stated uncertainties hold the truth, on scenes that they were not fitted on.
 
-A few of the checking scenes of `slamhmr bench posterior`: over ten scenes the shares of what has
+A few of the checking scenes of `slamhmr bench posterior`: over five scenes the shares of what has
 one value per scene (scale, floor) say little, and those of joints, which share their scene's
-errors, move by 5 points for each scene that goes wrong. The limits here are wider than the
+errors, move by up to 20 points for each scene that goes wrong. The limits here are wider than the
 benchmark's by that much.
 """
 
@@ -26,7 +26,7 @@ from slamhmr.bench.posterior import (
 from slamhmr.config import load_config
 from slamhmr.eval.calibration import coverage
 
-SCENES = (0, 1, 2, 3, 4, 5, 6, 7)
+SCENES = (0, 1, 2, 3, 4)
 JOINTS = {RELATIVE: ((0.35, 0.70), (0.78, 0.99)), ABSOLUTE: ((0.30, 0.80), (0.72, 1.0))}
 HALF_OF_THE_SHARED = (0.20, 0.80)  # of scale, height and tilt together: 3 values per scene
 

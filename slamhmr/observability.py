@@ -6,7 +6,7 @@ from typing import Any
 from slamhmr.types import CameraTrack, Result
 
 Facts = dict[str, Any]
-UNKNOWN_SHARE = 0.8  # of the prior's variance; above it the clip has said next to nothing
+UNKNOWN_SHARE = 0.95  # of the prior's variance; above it the clip has said next to nothing
 SENTENCES = {
     "focal": "the focal length is not observable: people look alike from near and far; give "
     "`intrinsics` in sequence.yaml",

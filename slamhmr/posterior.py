@@ -69,7 +69,10 @@ def posterior(
     try:
         sweep = Sweep(biased, scene, 0.0, resources or Resources(), floor=NOTHING)
     except NotPositiveDefiniteError as e:
-        raise BackendError(f"the posterior of stage '{name}' is singular: {e}") from e
+        raise BackendError(
+            f"the posterior of stage '{name}' is singular: {e}; "
+            "posterior.enabled=false leaves it out"
+        ) from e
     border = border_covariance(sweep)
     step = sweep.solve().step
     about = border + torch.outer(step.border, step.border)

@@ -181,7 +181,7 @@ def notes_on_stages(stages: list[StageReport]) -> list[str]:
     """Stages whose keypoints had to weigh more, so that the result follows them like the start."""
     return [
         f"stage '{stage.name}' was solved with {stage.keypoint_sigma:.2f} times the keypoints' "
-        "sigma, so that the result reprojects no worse than the start"
+        "sigma, to reproject no worse than the start"
         for stage in stages
         if stage.keypoint_sigma < 1
     ]

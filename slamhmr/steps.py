@@ -57,7 +57,9 @@ def check_schedule(config: Config) -> None:
     for name in config.schedule:
         check_stage(name, config.stages[name])
     for term, values in config.posterior.weights.items():
-        term_settings("posterior.weights", term, values, 0)
+        chosen = term_settings("posterior.weights", term, values, 0)
+        if term in ("camera", "gravity", "focal") and chosen.weight == 0:
+            raise ConfigError(f"posterior.weights.{term}.weight is 0; the unknown needs a prior")
     for name in ("keypoint_bias", "relative", "absolute", "scale", "ground"):
         value = getattr(config.posterior, name)
         if not 0 < value < math.inf:

@@ -128,9 +128,10 @@ class StageReport:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Uncertainty of a solved state, in the world of the result; None where nothing was free.
+    """Uncertainty of a solved state; None where nothing was free.
 
-    Tilts in rad, about the two axes that `scene.plane_axes` gives.
+    Joints in the world of the result. Tilts in rad, along the two axes that `scene.plane_axes`
+    gives of the solver's ground and vertical; the ground's offset is the first camera's height.
     """
 
     joints_cov: Float[Tensor, "N T 24 3 3"]  # m^2; NaN outside a person's span

@@ -80,11 +80,11 @@ def test_the_source_of_the_scale_is_told(tmp_path):
     ("moving", "share", "words"),
     [
         (False, {}, "scale is not observable: the camera does not translate and no height"),
-        (True, {"scale": 0.95}, "scale is not observable: neither standing feet"),
-        (True, {"gravity": 0.9}, "direction of gravity is not observable"),
-        (True, {"floor_tilt": 0.9}, "floor's tilt is not observable"),
+        (True, {"scale": 0.99}, "scale is not observable: neither standing feet"),
+        (True, {"gravity": 0.99}, "direction of gravity is not observable"),
+        (True, {"floor_tilt": 0.99}, "floor's tilt is not observable"),
         (True, {"floor_height": 0.99}, "floor's height is not observable"),
-        (True, {"focal": 0.9}, "focal length is not observable"),
+        (True, {"focal": 0.99}, "focal length is not observable"),
     ],
 )
 def test_what_cannot_be_known_is_said_in_words(tmp_path, moving, share, words):

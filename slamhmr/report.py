@@ -65,7 +65,7 @@ def assemble_report(
             "source": cameras.source,
             "moving": cameras.moving,
             "scale_known": cameras.scale_known,
-            "focal_px": [float(f) for f in cameras.intrinsics[0, :2]],
+            "focal_px": [float(f) for f in result.intrinsics[0, :2]],
             "metres_per_slam_unit": result.scale if cameras.moving else None,
         },
         "scores": scores,
@@ -126,7 +126,8 @@ def judge(scores: dict[str, Facts], coverage: dict[str, Facts], limits: GatesCon
         )
     ]
     worse = _worse_percent(start, final)
-    sentence = f"the result reprojects {worse:+.1f} % against the start"
+    word = "worse" if worse > 0 else "better"
+    sentence = f"the result reprojects {abs(worse):.1f} % {word} than the start (mean, % of box)"
     gates.append(_gate("worse_than_start", worse, limits.worse_than_start_percent, sentence))
     for person, facts in coverage.items():
         unseen = 1 - facts["seen_share"]

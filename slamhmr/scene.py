@@ -274,9 +274,11 @@ def retract(scene: Scene, step: Step, layout: BorderLayout, evidence: list[Evide
     ):
         pelvis, turned = _ride(person, scene, moved, known)
         turn = move[:, 3:].reshape(len(move), -1, 3)
-        rotations = person.rotations.clone()
-        rotations[:, 0] = turned
-        rotations[:, : turn.shape[1]] = compose_rotation(rotations[:, : turn.shape[1]], turn)
+        rotations = torch.cat([turned[:, None], person.rotations[:, 1:]], dim=1)
+        moving = turn.shape[1]
+        rotations = torch.cat(
+            [compose_rotation(rotations[:, :moving], turn), rotations[:, moving:]], dim=1
+        )
         betas = person.betas
         if layout.free.betas:
             betas = betas + step.border[layout.betas_of(index)]

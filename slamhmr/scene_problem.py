@@ -99,7 +99,7 @@ class SceneProblem:
             tuple(len(known.times) for known in self.evidence),
             tuple(known.height_m for known in self.evidence),
             self.points,
-            len(state.jitter) / self.frame_rate,
+            self._seconds(len(state.jitter)),
         )
         return [
             residual
@@ -108,11 +108,10 @@ class SceneProblem:
             for residual in term.border(context, chosen)
         ]
 
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second, from the times of the person who is there for longest."""
+    def _seconds(self, frames: int) -> float:
+        """Duration of a clip, at the rate of the person who is there for longest."""
         times = max((known.times for known in self.evidence), key=len)
-        return (len(times) - 1) / float(times[-1] - times[0]) if len(times) > 1 else 30.0
+        return float(times[-1] - times[0]) * frames / max(len(times) - 1, 1)
 
     def _terms(self) -> list[tuple[Term, Any]]:
         return [(TERMS[name], chosen) for name, chosen in self.settings.items()]

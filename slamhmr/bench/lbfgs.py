@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slamhmr.scene import Person, Scene, retract
+from slamhmr.scene import Scene, retract
 from slamhmr.scene_problem import SceneProblem
-from slamhmr.solve.manifolds import compose_rotation
 from slamhmr.solve.problem import Step
 
 LOG = logging.getLogger(__name__)
@@ -71,24 +70,11 @@ class Increments:
         sizes = [math.prod(shape) for shape in self.shapes]
         parts = [p.reshape(s) for p, s in zip(torch.split(flat, sizes), self.shapes, strict=True)]
         chains = len(self.problem.chains)
-        step = Step([torch.zeros_like(part) for part in parts[:chains]], parts[chains])
+        step = Step(parts[:chains], parts[chains])
         moved = retract(self.start, step, self.problem.layout, self.problem.evidence)
-        people = zip(moved.people, parts[:chains], strict=True)
-        moved = dataclasses.replace(moved, people=tuple(_moved(*pair) for pair in people))
         if len(parts) > chains + 1:
             moved = dataclasses.replace(moved, jitter=moved.jitter + parts[-1])
         return moved
-
-
-def _moved(person: Person, increments: Float[Tensor, "T d"]) -> Person:
-    """A person moved in its frames as by `retract`, which writes in place: no gradient gets by."""
-    turns = increments[:, 3:].reshape(len(increments), -1, 3)
-    count = turns.shape[1]
-    turned = compose_rotation(person.rotations[:, :count], turns)
-    rotations = torch.cat([turned, person.rotations[:, count:]], dim=1)
-    return dataclasses.replace(
-        person, rotations=rotations, pelvis=person.pelvis + increments[:, :3]
-    )
 
 
 def run_lbfgs(problem: SceneProblem, start: Scene, seconds: float) -> Trace:

@@ -45,7 +45,7 @@ def frame_covariances(
     `sweep` should be undamped. Memory: one window per thread.
     """
     jobs = []
-    for chain, shape in enumerate(sweep.problem.chains):
+    for chain, shape in enumerate(sweep.shapes):
         columns = shape.border_columns
         own = border[columns[:, None], columns]
         met = _middle(sweep, chain, own)
@@ -79,7 +79,7 @@ def _go_back(
     visit: Callable[[FrameCovariance], None],
 ) -> None:
     """One lane, from the middle outwards."""
-    lane, size = found.lane, sweep.problem.chains[found.lane.chain].unknowns
+    lane, size = found.lane, sweep.shapes[found.lane.chain].unknowns
     if lane.backward:
         joint = swap_frames(joint, size)
     for index, factor in sweep.back(found):

@@ -61,7 +61,7 @@ class Eliminated:
     """What a lane leaves: a front, and what it takes to go back."""
 
     lane: Lane
-    fronts: list[Front]  # before every window
+    fronts: list[Front]  # before every window; none where all factors are kept in a batch
     factors: list[Factor | None]  # None: made again when needed
     front: Front
     diagonal: Float[Tensor, "T d"]  # of H, this lane's part
@@ -144,8 +144,8 @@ class Sweep(Generic[S]):
         self.problem, self.state = problem, state
         self.floor = damping * FLOOR + floor
         self.damping, self.resources = damping, resources
-        shapes = problem.chains
-        lanes = lanes_of(shapes, resources.window)
+        self.shapes, self.border_terms = problem.chains, problem.border(state)
+        lanes = lanes_of(self.shapes, resources.window)
         kept = resources.frames // (len(lanes) * resources.window)
         self.batch: Batch | None = None
         if resources.together:
@@ -155,14 +155,14 @@ class Sweep(Generic[S]):
             self.eliminated = in_threads(
                 lambda lane: self._eliminate_lane(lane, kept), lanes, resources.threads
             )
-        self.middles = [self._meet(index, shape) for index, shape in enumerate(shapes)]
+        self.middles = [self._meet(index, shape) for index, shape in enumerate(self.shapes)]
         self._reduce_border()
 
     def linearise(self, lane: Lane, index: int) -> Equations:
         """The equations of one window of a lane."""
         start, stop = lane.windows[index]
         window = self.problem.window(self.state, lane.chain, start, stop, derivatives=True)
-        return assemble(window, self.problem.chains[lane.chain])
+        return assemble(window, self.shapes[lane.chain])
 
     def factor(self, lane: Lane, index: int, front: Front) -> tuple[Factor, Front, Equations]:
         """Linearise and eliminate one window of a lane."""
@@ -193,12 +193,11 @@ class Sweep(Generic[S]):
             lane = lanes[row]
             for index in range(len(lane.windows)):
                 turn = index + rounds - len(lane.windows)
-                each.fronts.append(each.front)  # never used: every factor is kept
                 each.factors.append(batch.factor_of(row, turn))
         return found
 
     def _empty(self, lane: Lane) -> Eliminated:
-        shape, border = self.problem.chains[lane.chain], self.problem.border(self.state)
+        shape, border = self.shapes[lane.chain], self.border_terms
         sample = border[0].value if len(border) > 0 else torch.zeros((), dtype=torch.float64)
         shared = len(shape.border_columns)
         width = REACH * shape.unknowns + shared + 1
@@ -243,16 +242,16 @@ class Sweep(Generic[S]):
         sample, count = self.eliminated[0].gradient, self.problem.border_count
         corner, gradient = sample.new_zeros(count, count), sample.new_zeros(count)
         for found in self.eliminated:
-            columns = self.problem.chains[found.lane.chain].border_columns
+            columns = self.shapes[found.lane.chain].border_columns
             corner[columns[:, None], columns[None, :]] += found.corner
             gradient[columns] += found.corner_gradient
-        for residual in self.problem.border(self.state):
+        for residual in self.border_terms:
             if residual.derivative is not None:
                 corner += residual.weight * residual.derivative.T @ residual.derivative
                 gradient += residual.weight * residual.derivative.T @ residual.value
         self.corner_diagonal, self.corner_gradient = corner.diagonal().clone(), gradient.clone()
         corner.diagonal().add_(self.damping * (self.corner_diagonal + FLOOR))
-        for middle, shape in zip(self.middles, self.problem.chains, strict=True):
+        for middle, shape in zip(self.middles, self.shapes, strict=True):
             columns = shape.border_columns
             corner[columns[:, None], columns[None, :]] += middle.schur[:-1, :-1]
             gradient[columns] += middle.schur[:-1, -1]
@@ -265,9 +264,7 @@ class Sweep(Generic[S]):
         if len(border) > 0:
             border = -torch.cholesky_solve(border[:, None], self.border_factor)[:, 0]
         steps = []
-        for chain, (middle, shape) in enumerate(
-            zip(self.middles, self.problem.chains, strict=True)
-        ):
+        for chain, (middle, shape) in enumerate(zip(self.middles, self.shapes, strict=True)):
             own = torch.cat([border[shape.border_columns], border.new_ones(1)])
             right = middle.panel @ own
             upper = middle.lower.T

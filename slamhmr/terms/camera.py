@@ -36,8 +36,8 @@ def camera(context: BorderContext, settings: CameraSettings) -> list[BorderResid
     unit = [settings.drift_deg * DEGREE * walk] * 3 + [settings.drift * walk] * 3
     sigma = scene.drift.new_tensor(unit[:freedom])
     value = (scene.drift[:, :freedom] / sigma).flatten()
-    derivative = value.new_zeros(len(value), context.layout.width(len(context.frames)))
-    derivative[:, place] = torch.diag(1.0 / sigma.repeat(len(scene.drift)))
+    slope = torch.diag(1.0 / sigma.repeat(len(scene.drift)))
+    derivative = context.derivative(len(value), (place, slope))
     jitter = scene.jitter.flatten() / (settings.jitter_deg * DEGREE)
     return [
         BorderResidual("camera", value, settings.weight, derivative),
@@ -56,13 +56,9 @@ class GravitySettings:
 @term("gravity", GravitySettings, on_border=True)
 def gravity(context: BorderContext, settings: GravitySettings) -> list[BorderResidual]:
     """Tilt of gravity against the start's, whose vertical is z."""
-    up, place = context.scene.up, context.layout.gravity
-    unit = settings.sigma_deg * DEGREE
-    value = up[:2] / unit
-    derivative = value.new_zeros(2, context.layout.width(len(context.frames)))
-    if place is not None:
-        derivative[:, place] = plane_axes(up)[:, :2].T / unit
-    return [BorderResidual("gravity", value, settings.weight, derivative)]
+    up, unit = context.scene.up, settings.sigma_deg * DEGREE
+    derivative = context.derivative(2, (context.layout.gravity, plane_axes(up)[:, :2].T / unit))
+    return [BorderResidual("gravity", up[:2] / unit, settings.weight, derivative)]
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,6 @@ class FocalSettings:
 def focal(context: BorderContext, settings: FocalSettings) -> list[BorderResidual]:
     """Log of the focal length against the given one."""
     value = context.scene.log_focal[None] / settings.sigma
-    derivative = value.new_zeros(1, context.layout.width(len(context.frames)))
-    if context.layout.focal is not None:
-        derivative[0, context.layout.focal] = 1.0 / settings.sigma
+    slope = value.new_full((1, 1), 1.0 / settings.sigma)
+    derivative = context.derivative(1, (context.layout.focal, slope))
     return [BorderResidual("focal", value, settings.weight, derivative)]

@@ -143,12 +143,10 @@ def ground_prior(context: BorderContext, settings: GroundPriorSettings) -> list[
     angle = settings.sigma_deg * torch.pi / 180.0
     across = torch.linalg.cross(up, normal) / angle
     value = torch.cat([across, (offset - context.start.ground[3:]) / settings.sigma])
-    derivative = value.new_zeros(4, layout.width(len(context.frames)))
-    if layout.ground is not None:
-        block = value.new_zeros(4, 3)
-        block[:3, :2] = (skew(up) @ plane_axes(normal).T) / angle
-        block[3, 2] = 1.0 / settings.sigma
-        derivative[:, layout.ground] = block
-    if layout.gravity is not None:
-        derivative[:3, layout.gravity] = -(skew(normal) @ plane_axes(up).T) / angle
+    of_ground, of_gravity = value.new_zeros(4, 3), value.new_zeros(4, 2)
+    of_ground[:3, :2] = (skew(up) @ plane_axes(normal).T) / angle
+    of_ground[3, 2] = 1.0 / settings.sigma
+    of_gravity[:3] = -(skew(normal) @ plane_axes(up).T) / angle
+    blocks = ((layout.ground, of_ground), (layout.gravity, of_gravity))
+    derivative = context.derivative(4, *blocks)
     return [BorderResidual("ground_prior", value, settings.weight, derivative)]

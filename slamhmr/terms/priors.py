@@ -77,19 +77,16 @@ def shape(context: BorderContext, settings: ShapeSettings) -> list[BorderResidua
     layout, residuals = context.layout, []
     for index, person in enumerate(context.scene.people):
         count = len(person.betas)
-        place = layout.betas_of(index)
-        derivative = person.betas.new_zeros(count, layout.width(len(context.frames)))
-        if layout.free.betas:
-            derivative[:, place] = torch.eye(count, dtype=derivative.dtype)
+        place = layout.betas_of(index) if layout.free.betas else None
+        derivative = context.derivative(count, (place, torch.eye(count).to(person.betas)))
         weight = settings.prior + settings.weight * context.frames[index]
         residuals.append(BorderResidual("shape", person.betas, weight, derivative))
         height = context.heights[index]
         if height is not None:
             value = (context.points.height(person.betas) - height) / settings.height_sigma
-            slope = torch.zeros_like(derivative[:1])
-            if layout.free.betas:
-                slope[0, place] = context.points.height_directions / settings.height_sigma
-            residuals.append(BorderResidual("shape", value[None], weight, slope))
+            slope = context.points.height_directions[None] / settings.height_sigma
+            derivative = context.derivative(1, (place, slope))
+            residuals.append(BorderResidual("shape", value[None], weight, derivative))
     return residuals
 
 
@@ -105,7 +102,5 @@ def scale(context: BorderContext, settings: ScaleSettings) -> list[BorderResidua
     """Log scale about what the alignment found, over the standard deviation it stated."""
     mean, sigma = context.scene.scale_prior
     value = (context.scene.log_scale - mean)[None] / sigma
-    derivative = value.new_zeros(1, context.layout.width(len(context.frames)))
-    if context.layout.scale is not None:
-        derivative[0, context.layout.scale] = 1.0 / sigma
+    derivative = context.derivative(1, (context.layout.scale, (1.0 / sigma)[None, None]))
     return [BorderResidual("scale", value, settings.weight, derivative)]

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from slamhmr.errors import ConfigError
 from slamhmr.features import PersonFeatures
 from slamhmr.scene import BorderLayout, PointSet, Scene
@@ -22,6 +25,16 @@ class BorderContext:
     heights: tuple[float | None, ...]  # known statures, m
     points: PointSet
     seconds: float  # duration of the clip
+
+    def derivative(
+        self, rows: int, *blocks: tuple[slice | None, Float[Tensor, "R _"]]
+    ) -> Float[Tensor, "R G"]:
+        """Jacobian of `rows` residuals on the whole border; None: columns that are not free."""
+        whole = self.scene.log_scale.new_zeros(rows, self.layout.width(len(self.frames)))
+        for place, block in blocks:
+            if place is not None:
+                whole[:, place] = block
+        return whole
 
 
 PersonTerm = Callable[[PersonFeatures, Any, bool], Residual]

@@ -80,6 +80,14 @@ class Initial:
     confidence: Float[Tensor, "N T 22"] | None = None
     # left heel, left toe, right heel, right toe, 0..1
     contacts: Float[Tensor, "N T 4"] | None = None
+    # What a network that was trained with sigmas says of itself; each sigma is of one axis.
+    rotation_sigma: Float[Tensor, "N T 22"] | None = None  # rad; of the root in the camera first
+    up_cam: Float[Tensor, "N T 3"] | None = None  # unit vector against gravity, in the camera
+    up_sigma: Float[Tensor, "N T"] | None = None  # rad, of `up_cam`
+    # Of the pelvis joint in the axes of the root at t, from t to t + 1, m/s, for a body of the
+    # mean size: a body's own is this times `PointSet.size(betas)`.
+    root_velocity: Float[Tensor, "N T 3"] | None = None
+    root_velocity_sigma: Float[Tensor, "N T 3"] | None = None  # m/s
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,23 @@ from slamhmr.geometry import shot_numbers
 from slamhmr.types import CameraTrack, Initial, Observations
 
 REQUIRED = ("person_id", "cam_from_root", "body_pose", "betas", "valid")
-OPTIONAL = ("confidence", "contacts")
+OPTIONAL = (
+    "confidence",
+    "contacts",
+    "rotation_sigma",
+    "up_cam",
+    "up_sigma",
+    "root_velocity",
+    "root_velocity_sigma",
+)
+PROBABILITIES = ("confidence", "contacts")
+SIGMAS = ("rotation_sigma", "up_sigma", "root_velocity_sigma")
+NEEDED_WITH = {  # a prediction and what is known of its error: one without the other says nothing
+    "up_cam": "up_sigma",
+    "up_sigma": "up_cam",
+    "root_velocity": "root_velocity_sigma",
+    "root_velocity_sigma": "root_velocity",
+}
 
 
 @dataclass(frozen=True)
@@ -72,33 +88,47 @@ def initialise(
         body_pose=initial.body_pose[order],
         betas=betas,
         valid=initial.valid[order],
-        confidence=None if initial.confidence is None else initial.confidence[order],
-        contacts=None if initial.contacts is None else initial.contacts[order],
+        **{key: value[order] for key, value in _given(initial).items()},
     )
 
 
+def _given(initial: Initial) -> dict[str, Tensor]:
+    """The optional fields that the initialiser knows."""
+    found = {key: getattr(initial, key) for key in OPTIONAL}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def _held(initial: Initial, cuts: tuple[int, ...]) -> Initial:
-    """Poses outside `valid` replaced by the nearest valid ones, whatever the file holds there."""
+    """All of a frame outside `valid` replaced by the nearest valid one, whatever the file holds."""
     times = torch.arange(initial.valid.shape[1])
     shot = shot_numbers(len(times), cuts)
-    root, pose = initial.cam_from_root.clone(), initial.body_pose.clone()
+    nearest = times.repeat(len(initial.valid), 1)
     for row, valid in enumerate(initial.valid):
         if bool(valid.any()):
             known = times[valid]
             other = shot[:, None] != shot[known]
-            nearest = known[((times[:, None] - known).abs() + len(times) * other).argmin(dim=1)]
-            root[row], pose[row] = root[row, nearest], pose[row, nearest]
-    confidence = initial.confidence
-    if confidence is not None:
-        confidence = confidence * initial.valid[..., None]
-    return replace(initial, cam_from_root=root, body_pose=pose, confidence=confidence)
+            gap = (times[:, None] - known).abs() + len(times) * other
+            nearest[row] = known[gap.argmin(dim=1)]
+    rows = torch.arange(len(nearest))[:, None]
+    framewise = {
+        "cam_from_root": initial.cam_from_root,
+        "body_pose": initial.body_pose,
+        **_given(initial),
+    }
+    held = {key: value[rows, nearest] for key, value in framewise.items()}
+    for key in PROBABILITIES:
+        if key in held:
+            held[key] = held[key] * initial.valid[..., None]
+    return replace(initial, **held)
 
 
 def read_initial(path: str | Path) -> Initial:
     """Check `initial.npz` against the file contract (schema version 1).
 
     Raises InputError for a missing or damaged file, missing keys, wrong shapes, non-finite numbers,
-    cam_from_root that is not rigid or lies behind the camera, and probabilities outside 0..1.
+    cam_from_root that is not rigid or lies behind the camera, probabilities outside 0..1, sigmas
+    that are not above 0, and an `up_cam` that is no unit vector; the last three count in valid
+    frames only.
     """
     path = Path(path)
     arrays = _load(path)
@@ -114,6 +144,11 @@ def read_initial(path: str | Path) -> Initial:
         "betas": (people, None),
         "confidence": (people, frames, 22),
         "contacts": (people, frames, 4),
+        "rotation_sigma": (people, frames, 22),
+        "up_cam": (people, frames, 3),
+        "up_sigma": (people, frames),
+        "root_velocity": (people, frames, 3),
+        "root_velocity_sigma": (people, frames, 3),
     }
     for key, sizes in expected.items():
         if key in arrays:
@@ -121,9 +156,7 @@ def read_initial(path: str | Path) -> Initial:
     tensors = {key: _numbers(path, key, arrays[key]) for key in arrays if key in expected}
     valid = torch.from_numpy(arrays["valid"].astype(bool))
     _check_rigid(path, tensors["cam_from_root"], valid)
-    for key in OPTIONAL:
-        if key in tensors and not bool(((tensors[key] >= 0) & (tensors[key] <= 1)).all()):
-            raise InputError(f"'{path}': {key} must lie in 0..1")
+    _check_predictions(path, tensors, valid)
     if len(set(tensors["person_id"].long().tolist())) != people:
         raise InputError(f"'{path}': person_id {tensors['person_id'].long().tolist()} repeats")
     return Initial(
@@ -132,9 +165,24 @@ def read_initial(path: str | Path) -> Initial:
         body_pose=tensors["body_pose"],
         betas=tensors["betas"],
         valid=valid,
-        confidence=tensors.get("confidence"),
-        contacts=tensors.get("contacts"),
+        **{key: tensors[key] for key in OPTIONAL if key in tensors},
     )
+
+
+def _check_predictions(path: Path, tensors: dict[str, Tensor], valid: Tensor) -> None:
+    for key, other in NEEDED_WITH.items():
+        if key in tensors and other not in tensors:
+            raise InputError(f"'{path}': holds {key} but not {other}; give both or neither")
+    for key in PROBABILITIES:
+        if key in tensors and not bool(((tensors[key] >= 0) & (tensors[key] <= 1))[valid].all()):
+            raise InputError(f"'{path}': {key} must lie in 0..1")
+    for key in SIGMAS:
+        if key in tensors and not bool((tensors[key] > 0)[valid].all()):
+            raise InputError(f"'{path}': {key} must be above 0 where valid")
+    if "up_cam" in tensors:
+        off = (tensors["up_cam"].norm(dim=-1) - 1).abs()[valid]
+        if bool((off > 1e-3).any()):
+            raise InputError(f"'{path}': up_cam must be a unit vector where valid")
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from slamhmr.artifacts import load, save
 from slamhmr.body import load_body
 from slamhmr.errors import InputError
-from slamhmr.init.file import Options, initialise, read_initial
-from slamhmr.types import CameraTrack, Observations
+from slamhmr.init.file import OPTIONAL, REQUIRED, Options, initialise, read_initial
+from slamhmr.types import CameraTrack, Initial, Observations
 
 Arrays = dict[str, np.ndarray]
 
@@ -25,6 +26,11 @@ def good() -> Arrays:
         "valid": np.ones((2, 5), dtype=bool),
         "confidence": np.full((2, 5, 22), 0.5),
         "contacts": np.full((2, 5, 4), 0.25),
+        "rotation_sigma": np.full((2, 5, 22), 0.2),
+        "up_cam": np.tile([0.0, -1.0, 0.0], (2, 5, 1)),
+        "up_sigma": np.full((2, 5), 0.1),
+        "root_velocity": np.full((2, 5, 3), 0.5),
+        "root_velocity_sigma": np.full((2, 5, 3), 0.3),
     }
 
 
@@ -40,16 +46,25 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     assert initial.cam_from_root.dtype == torch.float64
     assert initial.valid.dtype == torch.bool
     np.testing.assert_array_equal(initial.body_pose.numpy(), arrays["body_pose"])
-    assert initial.confidence is not None
-    assert initial.contacts is not None
+    for key in OPTIONAL:
+        np.testing.assert_array_equal(getattr(initial, key).numpy(), arrays[key])
 
 
 def test_optional_keys_may_be_missing(tmp_path: Path) -> None:
-    arrays = good()
-    del arrays["confidence"], arrays["contacts"]
+    arrays = {key: value for key, value in good().items() if key not in OPTIONAL}
     initial = read_initial(write(tmp_path / "initial.npz", arrays))
-    assert initial.confidence is None
-    assert initial.contacts is None
+    assert all(getattr(initial, key) is None for key in OPTIONAL)
+
+
+def test_the_start_of_a_run_folder_is_read_as_any_other(tmp_path: Path) -> None:
+    initial = read_initial(write(tmp_path / "initial.npz", good()))
+    save(tmp_path / "3_initial.npz", initial, stamp={})
+    for again in (
+        load(tmp_path / "3_initial.npz", Initial),
+        read_initial(tmp_path / "3_initial.npz"),
+    ):
+        for key in (*REQUIRED, *OPTIONAL):
+            assert torch.equal(getattr(again, key), getattr(initial, key)), key
 
 
 def damaged(key: str, value: np.ndarray) -> Arrays:
@@ -74,7 +89,17 @@ def with_entry(key: str, index: tuple[int, ...], value: float) -> Arrays:
         (damaged("person_id", np.array([3, 3])), "repeats"),
         (damaged("betas", np.array([["a"] * 10] * 2)), "expected numbers"),
         (with_entry("body_pose", (0, 1, 2, 0), np.nan), "NaN or infinity"),
-        (with_entry("confidence", (0, 0, 0), 1.5), "0..1"),
+        (with_entry("confidence", (0, 0, 0), 1.5), "confidence must lie in 0..1"),
+        (with_entry("contacts", (0, 0, 0), -0.1), "contacts must lie in 0..1"),
+        (with_entry("rotation_sigma", (0, 1, 5), 0.0), "rotation_sigma must be above 0"),
+        (with_entry("root_velocity_sigma", (1, 1, 2), -1.0), "must be above 0"),
+        (with_entry("up_cam", (1, 1, 2), 1.0), "up_cam must be a unit vector"),
+        (damaged("up_sigma", np.ones((2, 5, 1))), r"up_sigma has shape \(2, 5, 1\)"),
+        ({k: v for k, v in good().items() if k != "up_sigma"}, "up_cam but not up_sigma"),
+        (
+            {k: v for k, v in good().items() if k != "root_velocity"},
+            "root_velocity_sigma but not root_velocity; give both",
+        ),
         (with_entry("cam_from_root", (1, 2, 0, 0), 2.0), "index 1, frame 2 is not a rigid"),
         (with_entry("cam_from_root", (1, 2, 0, 0), -1.0), "not a rigid"),
         (with_entry("cam_from_root", (0, 3, 2, 3), -4.0), "behind the camera in frame 3"),
@@ -134,14 +159,24 @@ def test_frames_that_are_not_valid_may_hold_anything_and_repeat_the_nearest(tmp_
     arrays["valid"][0] = [False, True, False, False, True]
     arrays["cam_from_root"][0, ~arrays["valid"][0]] = 0
     arrays["body_pose"][0, 1] = 0.3
+    arrays["up_cam"][0, ~arrays["valid"][0]] = 0
+    arrays["rotation_sigma"][0, ~arrays["valid"][0]] = 0
+    arrays["root_velocity"][0, 1] = 0.7
     options = Options(str(write(tmp_path / "initial.npz", arrays)))
     initial = initialise(*observed([3, 7], 5), load_body(), options)
     assert initial.valid[1].tolist() == [False, True, False, False, True]
     assert torch.equal(initial.cam_from_root[1, 0], initial.cam_from_root[1, 1])
     assert torch.equal(initial.cam_from_root[1, 3], initial.cam_from_root[1, 4])
     assert initial.body_pose[1, :, 0, 0].tolist() == [0.3, 0.3, 0.3, 0.1, 0.1]
-    assert initial.confidence is not None
-    assert initial.confidence[1, :, 0].tolist() == [0.0, 0.5, 0.0, 0.0, 0.5]
+    for key, expected in (
+        ("confidence", [0.0, 0.5, 0.0, 0.0, 0.5]),
+        ("contacts", [0.0, 0.25, 0.0, 0.0, 0.25]),
+        ("rotation_sigma", [0.2] * 5),
+        ("root_velocity", [0.7, 0.7, 0.7, 0.5, 0.5]),
+    ):
+        assert getattr(initial, key)[1, :, 0].tolist() == expected, key
+    assert initial.up_cam is not None
+    assert initial.up_cam[1, :, 1].tolist() == [-1.0] * 5
 
 
 def test_the_nearest_valid_pose_is_taken_from_the_same_shot(tmp_path: Path) -> None:

@@ -82,6 +82,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the scores here")
     evaluate.set_defaults(run=_eval)
 
+    motion = commands.add_parser("import-motion", help="motion capture as SMPL motion files")
+    motion.add_argument("sources", type=Path, nargs="+", metavar="SRC", help="files or directories")
+    motion.add_argument("--out", type=Path, required=True, metavar="DIR")
+    motion.add_argument("--fps", type=float, metavar="RATE", help="where the files' own is wrong")
+    motion.set_defaults(run=_import_motion)
+
     bench = commands.add_parser("bench", help="measure the solver on made scenes")
     benchmarks = bench.add_subparsers(required=True, metavar="BENCHMARK")
     for name, words in BENCHMARKS.items():
@@ -138,6 +144,14 @@ def _eval(options: argparse.Namespace) -> int:
     print(format_table(scores))
     if options.json is not None:
         write_json(options.json, scores)
+    return 0
+
+
+def _import_motion(options: argparse.Namespace) -> int:
+    from slamhmr.motions.batch import import_motions
+
+    written = import_motions(options.sources, options.out, fps=options.fps)
+    print(f"{len(written)} motions in {options.out}")
     return 0
 
 

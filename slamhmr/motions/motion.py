@@ -1,6 +1,8 @@
 """SMPL motions: import of recordings, and the motion file."""
 
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -9,70 +11,114 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slamhmr.artifacts import read_arrays, write_arrays
+from slamhmr.body import BodyModel, load_body, transl_from_pelvis
 from slamhmr.errors import InputError
+from slamhmr.motions.amass import read_amass
 from slamhmr.motions.amc import read_amc
 from slamhmr.motions.bvh import read_bvh
 from slamhmr.motions.deepmimic import read_deepmimic
+from slamhmr.motions.floor import floor_contacts, floor_height, foot_points
 from slamhmr.motions.retarget import LEG_LENGTH, Retargeted, leg_length, retarget, rig_of
 from slamhmr.motions.rigs import Rig
 from slamhmr.motions.source import SourceMotion
 from slamhmr.skeleton import BODY_JOINT_COUNT, SMPL_PARENTS
 
 MOTION_FPS = 30.0
+SUFFIXES = (".bvh", ".amc", ".txt", ".json", ".npz")
 LOW_PASS = 8.0  # Hz
-UNCLEAN_SPEED = (
-    8.0  # m/s: joints faster than this in the first second are the jump out of the T-pose
-)
-UNCLEAN_WINDOW, UNCLEAN_MARGIN = 1.0, 0.1  # s
+# The jump out of the T-pose that opens a file: some joint at 50-180 m/s between the first frames,
+# then a few frames of settling. Kicks and runs reach 14 m/s.
+JUMP_SPEED, SETTLED_SPEED = 30.0, 8.0  # m/s
+JUMP_WINDOW, JUMP_MARGIN = 0.06, 0.1  # s
+# CMU's salsa (subjects 60 and 61) was recorded at 60 fps, as the index of all trials says, but its
+# files say 120: at 120 the dancers are twice too fast.
+SALSA = re.compile(r"(^|/)salsa/\d+\.bvh$|(^|[/_])6[01]_\d+\.(bvh|amc)$")
+SALSA_FPS = 60.0
 
 
 @dataclass(frozen=True)
 class Motion:
-    """One person's SMPL motion in a z-up world; metres, rotation vectors."""
+    """One person's SMPL motion in a z-up world, floor at 0; metres, rotation vectors."""
 
     root_orient: Float[Tensor, "T 3"]  # world_from_root
     pelvis: Float[Tensor, "T 3"]  # pelvis joint in the world
+    transl: Float[Tensor, "T 3"]  # SMPL's translation of the default body: pelvis - its rest place
     body_pose: Float[Tensor, "T 21 3"]
     betas: Float[Tensor, "B"]
     fps: float
     tracked: tuple[bool, ...]  # 21 body joints: recorded, not filled in
+    contacts: Float[Tensor, "T 4"]  # left heel, left toe, right heel, right toe; 0..1
     source: str
 
 
 def import_motion(path: Path, *, fps: float | None = None) -> Motion:
-    """SMPL motion of a .bvh, .amc (its .asf beside it) or DeepMimic .txt file, at 30 fps.
+    """SMPL motion of a .bvh, .amc (its .asf beside it), DeepMimic or AMASS file, at 30 fps.
 
-    Low-passed at 8 Hz; unclean first frames are dropped. `fps` overrides the rate of the file
-    (CMU's salsa says 120 and is 60). Positions are scaled by leg length to the default body; their
-    floor is that of the recording.
+    Low-passed at 8 Hz; unclean first frames are dropped. `fps` overrides the rate of the file.
+    Positions are scaled by leg length to the default body and put on a floor at 0.
 
     Raises:
-        InputError: unknown suffix, damaged file, or a skeleton that no rig fits.
+        InputError: unknown suffix, damaged file, a skeleton that no rig fits, a wrong rate.
     """
+    if fps is not None and not 0 < fps < math.inf:
+        raise InputError(f"frame rate {fps} must be positive")
+    body = load_body()
+    if path.suffix.lower() == ".npz":
+        whole, rate = read_amass(path, body)
+    else:
+        whole, rate = _read_skeleton(path, fps)
+    clean = resample(whole, fps if fps is not None else rate, MOTION_FPS)
+    parents = list(SMPL_PARENTS[1:BODY_JOINT_COUNT])
+    local = clean.rotations[:, parents].transpose(-1, -2) @ clean.rotations[:, 1:]
+    return grounded(
+        body, clean.rotations[:, 0], clean.pelvis, local, clean.tracked,
+        source=f"{path.parent.name}/{path.name}",
+    )  # fmt: skip
+
+
+def grounded(
+    body: BodyModel,
+    root: Float[Tensor, "T 3 3"],
+    pelvis: Float[Tensor, "T 3"],
+    joints: Float[Tensor, "T 21 3 3"],
+    tracked: tuple[bool, ...],
+    *,
+    source: str,
+) -> Motion:
+    """Motion of the mean shape at 30 fps whose floor and contacts come from its feet."""
+    feet = foot_points(body, root, pelvis, joints)
+    down = torch.tensor([0.0, 0.0, floor_height(feet, MOTION_FPS)], dtype=pelvis.dtype)
+    betas = torch.zeros(body.shapedirs.shape[-1], dtype=pelvis.dtype)
+    pelvis = pelvis - down
+    return Motion(
+        root_orient=roma.rotmat_to_rotvec(root),
+        pelvis=pelvis,
+        transl=transl_from_pelvis(body, betas[None], pelvis[None])[0],
+        body_pose=roma.rotmat_to_rotvec(joints),
+        betas=betas,
+        fps=MOTION_FPS,
+        tracked=tracked,
+        contacts=floor_contacts(feet - down, MOTION_FPS),
+        source=source,
+    )
+
+
+def _read_skeleton(path: Path, fps: float | None) -> tuple[Retargeted, float]:
+    """Retargeted motion without its unclean first frames, and its frame rate."""
     readers = {".bvh": read_bvh, ".amc": read_amc, ".txt": read_deepmimic, ".json": read_deepmimic}
     if path.suffix.lower() not in readers:
         raise InputError(
-            f"motion '{path}': unknown suffix '{path.suffix}'; known: {', '.join(readers)}"
+            f"motion '{path}': unknown suffix '{path.suffix}'; known: {', '.join(SUFFIXES)}"
         )
     source = readers[path.suffix.lower()](path)
     rig = rig_of(source)
     rate = fps if fps is not None else source.fps
+    if fps is None and SALSA.search(path.resolve().as_posix()):
+        rate = SALSA_FPS
     whole = retarget(source, rig)
     first = _first_clean_frame(source, rig, rate)
-    body = resample(
-        Retargeted(whole.rotations[first:], whole.pelvis[first:], whole.tracked), rate, MOTION_FPS
-    )
-    parents = list(SMPL_PARENTS[1:BODY_JOINT_COUNT])
-    local = body.rotations[:, parents].transpose(-1, -2) @ body.rotations[:, 1:]
-    return Motion(
-        root_orient=roma.rotmat_to_rotvec(body.rotations[:, 0]),
-        pelvis=body.pelvis,
-        body_pose=roma.rotmat_to_rotvec(local),
-        betas=torch.zeros(10, dtype=torch.float64),
-        fps=MOTION_FPS,
-        tracked=body.tracked,
-        source=f"{path.parent.name}/{path.name}",
-    )
+    return Retargeted(whole.rotations[first:], whole.pelvis[first:], whole.tracked), rate
 
 
 def resample(body: Retargeted, fps: float, target_fps: float) -> Retargeted:
@@ -97,49 +143,54 @@ def resample(body: Retargeted, fps: float, target_fps: float) -> Retargeted:
 
 
 def save_motion(path: Path, motion: Motion) -> None:
-    """Write a motion file: npz of plain arrays."""
-    np.savez_compressed(
-        path,
-        root_orient=motion.root_orient.numpy().astype(np.float32),
-        pelvis=motion.pelvis.numpy().astype(np.float32),
-        body_pose=motion.body_pose.numpy().astype(np.float32),
-        betas=motion.betas.numpy().astype(np.float32),
-        fps=np.float64(motion.fps),
-        tracked=np.array(motion.tracked),
-        source=np.array(motion.source),
-    )
+    """Write a motion file: npz of plain arrays, whole or not at all."""
+    floats = {f.name: getattr(motion, f.name) for f in fields(Motion)}
+    arrays = {
+        name: v.numpy().astype(np.float32) for name, v in floats.items() if torch.is_tensor(v)
+    }
+    arrays["fps"] = np.array(motion.fps)
+    arrays["tracked"] = np.array(motion.tracked)
+    arrays["source"] = np.array(motion.source)
+    write_arrays(path, arrays)
 
 
 def load_motion(path: Path) -> Motion:
     """Read a motion file. Raises InputError if it is missing, damaged or of the wrong shapes."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in arrays.files}
-        pose = torch.from_numpy(values["body_pose"]).double()
-        motion = Motion(
-            root_orient=torch.from_numpy(values["root_orient"]).double(),
-            pelvis=torch.from_numpy(values["pelvis"]).double(),
-            body_pose=pose,
-            betas=torch.from_numpy(values["betas"]).double(),
-            fps=float(values["fps"]),
-            tracked=tuple(bool(flag) for flag in values["tracked"]),
-            source=str(values["source"]),
+    names = [f.name for f in fields(Motion)]
+    values = read_arrays(path)
+    lacking = [name for name in names if name not in values]
+    if lacking:
+        raise InputError(
+            f"motion '{path}': lacks {', '.join(lacking)}; make it again with slamhmr import-motion"
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"motion '{path}': not a motion file ({error})") from error
-    count = len(pose)
-    shapes = (motion.root_orient.shape, motion.pelvis.shape, pose.shape)
-    if shapes != ((count, 3), (count, 3), (count, 21, 3)) or len(motion.tracked) != 21:
-        raise InputError(f"motion '{path}': arrays of shapes {shapes}, expected T x 3, 3, 21 x 3")
-    return motion
+    count = len(values["body_pose"])
+    shapes = {
+        "root_orient": (3,),
+        "pelvis": (3,),
+        "transl": (3,),
+        "body_pose": (21, 3),
+        "contacts": (4,),
+    }
+    wrong = [name for name, shape in shapes.items() if values[name].shape != (count, *shape)]
+    if wrong or values["tracked"].shape != (21,) or values["betas"].ndim != 1:
+        raise InputError(
+            f"motion '{path}': {', '.join(wrong) or 'tracked or betas'} of a wrong shape"
+        )
+    tensors = {name: torch.from_numpy(values[name]).double() for name in (*shapes, "betas")}
+    return Motion(
+        **tensors,
+        fps=float(values["fps"]),
+        tracked=tuple(bool(flag) for flag in values["tracked"]),
+        source=str(values["source"]),
+    )
 
 
 def _first_clean_frame(source: SourceMotion, rig: Rig, fps: float) -> int:
     """First frame after the jump from a T-pose into the motion; 0 for a clean start."""
     scale = LEG_LENGTH / leg_length(source, rig)
-    head = source.positions[: int(UNCLEAN_WINDOW * fps) + 1] * scale
+    head = source.positions[: round(2 * JUMP_WINDOW * fps) + 2] * scale
     speed = (head[1:] - head[:-1]).norm(dim=-1).amax(dim=-1) * fps
-    fast = torch.nonzero(speed > UNCLEAN_SPEED)[:, 0]
-    if len(fast) == 0:
+    if not bool((speed[: round(JUMP_WINDOW * fps) + 1] > JUMP_SPEED).any()):
         return 0
-    return min(int(fast[-1]) + 1 + int(UNCLEAN_MARGIN * fps), len(source.positions) - 1)
+    fast = torch.nonzero(speed > SETTLED_SPEED)[:, 0]
+    return min(int(fast[-1]) + 1 + round(JUMP_MARGIN * fps), len(source.positions) - 1)

@@ -1,21 +1,27 @@
 """Pose prior: a mixture of Gaussians over the 21 body rotations, as a least-squares penalty.
 
-Coordinates x_j = log(M_j^T R_j), M a mean pose: 63 numbers. Up to a constant, -log p(x) is
-replaced by its best component (max-mixture, Olson & Agarwal 2013, equations 5-7), which is a sum
-of squares and linear in x while the component stays the same. Trained by `priors.training.pose`.
+Coordinates x_j = log(M_j^T R_j), M a mean pose: 63 numbers. The penalty is -log p(x) itself, up to
+a constant. With responsibilities g_k of the components, precisions P_k and means mu_k its gradient
+is g = sum_k g_k P_k (x - mu_k); the matrix P = sum_k g_k P_k is never below its Hessian, so a step
+by it never raises the penalty (that of expectation maximisation). Both vary smoothly with x: a
+penalty by the best component alone (Olson & Agarwal 2013) switches from step to step, and the
+switch travels from frame to frame. Trained by `priors.training.pose`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import roma
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "pose.npz"
+from priors.checkpoints import check_shapes, load_weights, save_weights
+
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "pose.safetensors"
 JOINT_COUNT = 21
 DIMENSION = 3 * JOINT_COUNT
 CHUNK_FRAMES = 500  # frames against all components at once: 500 x 64 x 63 x 8 bytes = 16 MB
@@ -65,28 +71,36 @@ class PosePrior:
         """Log density of the mixture, nats."""
         return torch.logsumexp(self.joint_log_prob(x), dim=-1)
 
-    def best_component(self, x: Float[Tensor, "*batch 63"]) -> Int[Tensor, "*batch"]:
-        """Component with the largest weighted density at x."""
-        return (0.5 * self._squared_distances(x) + self.costs).argmin(dim=-1)
+    def energy(
+        self, x: Float[Tensor, "*batch 63"], temperature: float = 1.0
+    ) -> Float[Tensor, "*batch"]:
+        """-log p(x) up to the constant that makes it the -log of a mean of exponentials.
+
+        E = -T log sum_k w_k exp(-d_k / (2 T)), d_k the squared whitened distance, w_k the share of
+        the component's peak (to the power 1 / T) in the sum of all: never negative.
+        """
+        return -temperature * torch.logsumexp(self._log_shares(x, temperature), dim=-1)
 
     def whitened_residual(
-        self, x: Float[Tensor, "*batch 63"], component: Int[Tensor, "*batch"] | None = None
-    ) -> tuple[Float[Tensor, "*batch 64"], Int[Tensor, "*batch"]]:
-        """Residual r = [W_k (x - mu_k), sqrt(2 c_k)] and the component k with the smallest |r|.
+        self, x: Float[Tensor, "*batch 63"], temperature: float = 1.0
+    ) -> tuple[Float[Tensor, "*batch 64"], Float[Tensor, "*batch 64 63"]]:
+        """Residual r with |r|^2 / 2 = `energy`, and J with J^T r its gradient and J^T J = P.
 
-        |r|^2 / 2 = -log max_k w_k N_k(x) + constant, the constant making the highest peak of all
-        components cost 0, so the penalty is never negative. With `component` given it is held:
-        r is then linear in x with Jacobian [W_k; 0].
+        r = [L^-1 g, c], J = [L^T, 0], L the Cholesky factor of P. What c makes up for is not
+        negative: 2 E >= sum_k g_k d_k >= g^T P^-1 g (Gibbs' and Jensen's inequality).
         """
-        if component is None:
-            component = self.best_component(x)
-        flat, picks = x.reshape(-1, DIMENSION), component.reshape(-1)
-        white = torch.empty_like(flat)
-        for index in torch.unique(picks).tolist():  # by component: no copy of W for every frame
-            mine = picks == index
-            white[mine] = (flat[mine] - self.component_means[index]) @ self.whitening[index].T
-        white = white.reshape(x.shape)
-        return torch.cat([white, (2 * self.costs[component]).sqrt()[..., None]], dim=-1), component
+        flat = x.reshape(-1, DIMENSION)
+        shares = self._log_shares(flat, temperature)
+        energy = -temperature * torch.logsumexp(shares, dim=-1)
+        responsibility = torch.softmax(shares, dim=-1)
+        precision = (responsibility @ self._precision.flatten(start_dim=1)).reshape(-1, 63, 63)
+        gradient = (precision @ flat[..., None])[..., 0] - responsibility @ self._pulled
+        factor = torch.linalg.cholesky(precision)
+        white = torch.linalg.solve_triangular(factor, gradient[..., None], upper=False)[..., 0]
+        rest = (2 * energy - white.square().sum(dim=-1)).clamp_min(0).sqrt()
+        residual = torch.cat([white, rest[:, None]], dim=-1)
+        rows = torch.nn.functional.pad(factor.mT, (0, 0, 0, 1))
+        return residual.reshape(*x.shape[:-1], 64), rows.reshape(*x.shape[:-1], 64, DIMENSION)
 
     def sample(self, generator: torch.Generator, count: int) -> Float[Tensor, "count 21 3 3"]:
         """Random poses, as local joint rotations."""
@@ -100,6 +114,22 @@ class PosePrior:
     def component_poses(self) -> Float[Tensor, "K 21 3"]:
         """Mean pose of each component as rotation vectors: hypotheses for an initialiser."""
         return roma.rotmat_to_rotvec(self.rotations(self.component_means))
+
+    @cached_property
+    def _precision(self) -> Float[Tensor, "K 63 63"]:
+        return self.whitening.mT @ self.whitening
+
+    @cached_property
+    def _pulled(self) -> Float[Tensor, "K 63"]:
+        """Precision times mean."""
+        return (self._precision @ self.component_means[..., None])[..., 0]
+
+    def _log_shares(
+        self, x: Float[Tensor, "*batch 63"], temperature: float
+    ) -> Float[Tensor, "*batch K"]:
+        """Weighted components: log w_k - d_k / (2 T)."""
+        weights = torch.log_softmax(-self.costs / temperature, dim=0)
+        return weights - 0.5 / temperature * self._squared_distances(x)
 
     def _squared_distances(self, x: Float[Tensor, "*batch 63"]) -> Float[Tensor, "*batch K"]:
         flat, count = x.reshape(-1, DIMENSION), len(self.log_weights)
@@ -115,27 +145,20 @@ class PosePrior:
 def load_pose_prior(path: Path | None = None, *, dtype: torch.dtype = torch.float64) -> PosePrior:
     """Trained prior of a weights file; None loads the one that comes with the package.
 
-    Raises FileNotFoundError if the file does not exist, ValueError if it holds anything else.
+    Raises CheckpointError if the file does not exist or holds anything else.
     """
     path = path if path is not None else DEFAULT_WEIGHTS
-    if not path.exists():
-        raise FileNotFoundError(f"pose prior '{path}' does not exist")
-    with np.load(path, allow_pickle=False) as arrays:
-        values = {name: torch.from_numpy(arrays[name]).to(dtype) for name in arrays.files}
-    expected = {"mean_rotvecs", "component_means", "scale_tril", "log_weights"}
-    if set(values) != expected:
-        raise ValueError(
-            f"pose prior '{path}': arrays {sorted(values)}, expected {sorted(expected)}"
-        )
-    count = len(values["log_weights"])
+    tensors, _ = load_weights(path)
+    values = {name: value.to(dtype) for name, value in tensors.items()}
+    count = values["log_weights"].numel() if "log_weights" in values else 0
     packed = DIMENSION * (DIMENSION + 1) // 2
-    shapes = {name: tuple(value.shape) for name, value in values.items()}
-    if (
-        shapes["mean_rotvecs"] != (JOINT_COUNT, 3)
-        or shapes["component_means"] != (count, DIMENSION)
-        or shapes["scale_tril"] != (count, packed)
-    ):
-        raise ValueError(f"pose prior '{path}': wrong shapes {shapes}")
+    shapes = {
+        "mean_rotvecs": (JOINT_COUNT, 3),
+        "component_means": (count, DIMENSION),
+        "scale_tril": (count, packed),
+        "log_weights": (count,),
+    }
+    check_shapes(values, shapes, f"pose prior '{path}'")
     rows, columns = torch.tril_indices(DIMENSION, DIMENSION)
     scale_tril = torch.zeros(count, DIMENSION, DIMENSION, dtype=dtype)
     scale_tril[:, rows, columns] = values["scale_tril"]
@@ -147,15 +170,13 @@ def load_pose_prior(path: Path | None = None, *, dtype: torch.dtype = torch.floa
     )
 
 
-def save_pose_prior(path: Path, prior: PosePrior) -> None:
-    """Write a weights file: npz of float32 arrays, Cholesky factors packed row by row."""
+def save_pose_prior(path: Path, prior: PosePrior, card: Mapping[str, Any]) -> None:
+    """Write a weights file of float32 tensors, Cholesky factors packed row by row, and its card."""
     rows, columns = torch.tril_indices(DIMENSION, DIMENSION)
-    arrays = {
+    tensors = {
         "mean_rotvecs": roma.rotmat_to_rotvec(prior.mean_rotations),
         "component_means": prior.component_means,
         "scale_tril": prior.component_scale_tril[:, rows, columns],
         "log_weights": prior.log_weights,
     }
-    np.savez_compressed(
-        path, **{name: value.detach().cpu().float().numpy() for name, value in arrays.items()}
-    )
+    save_weights(path, {name: value.detach().float() for name, value in tensors.items()}, card)

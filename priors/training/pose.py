@@ -1,6 +1,6 @@
 """Train the pose prior on motion files.
 
-    python -m priors.training.pose --motions DIR --out priors/weights/pose.npz
+    python -m priors.training.pose --motions DIR --out priors/weights/pose.safetensors
 
 DIR holds motion files (npz: body_pose (T,21,3), fps, tracked (21,), source). Frames are thinned to
 distinct poses, groups of motions get fixed shares of the weight, left and right are mirrored, and
@@ -9,8 +9,6 @@ is written was fitted on all.
 """
 
 import argparse
-import hashlib
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -231,19 +229,17 @@ def main() -> None:
         iterations=arguments.iterations,
         seed=arguments.seed,
     )
-    save_pose_prior(arguments.out, prior)
-    _write_card(arguments, clips, test, scores)
+    save_pose_prior(arguments.out, prior, _card(arguments, clips, test, scores))
 
 
-def _write_card(
+def _card(
     arguments: argparse.Namespace, clips: list[Clip], test: list[Clip], scores: dict[int, float]
-) -> None:
+) -> dict[str, object]:
     """The json beside the weights: how they were made, from what, and how good they are."""
-    card = {
+    return {
         "command": f"python -m priors.training.pose --motions DIR --out {arguments.out.name} "
         f"--components {arguments.components} --iterations {arguments.iterations} "
         f"--seed {arguments.seed}",
-        "sha256": hashlib.sha256(arguments.out.read_bytes()).hexdigest(),
         "licence": "MIT for the weights; the recordings are not included and may not be resold",
         "acknowledgement": ACKNOWLEDGEMENT,
         "held_out_nll_nats_per_pose": {
@@ -254,7 +250,6 @@ def _write_card(
         "procedural_poses": PROCEDURAL_COUNT,
         "shares": {**{name: share for name, _, share in GROUPS}, "procedural": PROCEDURAL_SHARE},
     }
-    arguments.out.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
 
 
 if __name__ == "__main__":

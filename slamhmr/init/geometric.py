@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from priors.checkpoints import CheckpointError
 from priors.pose import PosePrior, load_pose_prior
 from slamhmr.body import BodyModel
 from slamhmr.errors import InputError, MissingAsset
@@ -105,7 +106,7 @@ def pose_mixture() -> tuple[PosePrior, Mixture]:
     """
     try:
         prior = load_pose_prior()
-    except FileNotFoundError as error:
+    except CheckpointError as error:
         raise MissingAsset(f"{error}; reinstall the package") from error
     precision = prior.whitening.transpose(-1, -2) @ prior.whitening
     return prior, Mixture(prior.component_means, precision, prior.costs)

@@ -73,7 +73,9 @@ def term(
     return register
 
 
-def _what_is_wrong(key: str, value: object) -> str | None:
+def _what_is_wrong(key: str, value: object, words: bool) -> str | None:
+    if words:
+        return None if isinstance(value, str) else "must be words"
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return "must be a number"
     if key == "weight":
@@ -85,14 +87,15 @@ def term_settings(stage: str, name: str, values: dict[str, Any], round_index: in
     """The settings of a term for one round; a list gives one value per round, the last is kept.
 
     Raises ConfigError for unknown terms and settings, and for values that are no numbers or out of
-    range: weights may be 0, everything else is a scale and must be above 0.
+    range: weights may be 0, everything else is a scale and must be above 0, but for what is words
+    by default.
     """
     if name not in TERMS:
         raise ConfigError(
             f"stage '{stage}': unknown term '{name}'; available: {', '.join(sorted(TERMS))}"
         )
-    known = {f.name for f in fields(TERMS[name].settings)}
-    chosen = {}
+    known = {f.name: f.default for f in fields(TERMS[name].settings)}
+    chosen: dict[str, float | str] = {}
     for key, value in values.items():
         if key not in known:
             raise ConfigError(
@@ -103,8 +106,9 @@ def term_settings(stage: str, name: str, values: dict[str, Any], round_index: in
             if len(value) == 0:
                 raise ConfigError(f"stage '{stage}', term '{name}': {key} is an empty list")
             value = value[min(round_index, len(value) - 1)]
-        wrong = _what_is_wrong(key, value)
+        words = isinstance(known[key], str)
+        wrong = _what_is_wrong(key, value, words)
         if wrong is not None:
             raise ConfigError(f"stage '{stage}', term '{name}': {key} is {value!r}, {wrong}")
-        chosen[key] = float(value)
+        chosen[key] = value if words else float(value)
     return TERMS[name].settings(**chosen)

@@ -1,13 +1,14 @@
-"""The pose prior: max-mixture residuals, Jacobians, and what the weights find plausible."""
+"""The pose prior: the mixture as a least-squares penalty, and what the weights find plausible."""
 
 import hashlib
 import json
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import roma
 import torch
 
+from priors.checkpoints import CheckpointError, save_weights
 from priors.pose import (
     DEFAULT_WEIGHTS,
     PosePrior,
@@ -49,8 +50,7 @@ ARMS_DOWN = {"left_shoulder": (0.0, 0.0, -72.0), "right_shoulder": (0.0, 0.0, 72
 
 
 def cost(prior: PosePrior, rotations: torch.Tensor) -> float:
-    residual, _ = prior.whitened_residual(prior.coordinates(rotations))
-    return float(0.5 * residual.square().sum())
+    return float(prior.energy(prior.coordinates(rotations)))
 
 
 def test_coordinates_and_rotations_are_inverse() -> None:
@@ -59,22 +59,55 @@ def test_coordinates_and_rotations_are_inverse() -> None:
     torch.testing.assert_close(prior.coordinates(prior.rotations(x)), x)
 
 
-def test_penalty_is_the_best_component_up_to_one_constant() -> None:
+def test_penalty_is_minus_log_probability_up_to_one_constant() -> None:
     prior = small_prior()
     x = 0.5 * torch.randn(20, 63, dtype=torch.float64)
-    residual, component = prior.whitened_residual(x)
-    best = prior.joint_log_prob(x).amax(dim=-1)
-    shifted = 0.5 * residual.square().sum(dim=-1) + best
+    shifted = prior.energy(x) + prior.log_prob(x)
     torch.testing.assert_close(shifted, shifted[0].expand(20))
-    assert torch.equal(component, prior.joint_log_prob(x).argmax(dim=-1))
 
 
-def test_the_highest_peak_costs_nothing() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 10.0])
+def test_the_square_of_the_residual_is_the_penalty(temperature: float) -> None:
+    """Also between components, where the rest that the last row makes up for is smallest."""
     prior = small_prior()
-    residual, component = prior.whitened_residual(prior.component_means)
-    costs = 0.5 * residual.square().sum(dim=-1)
-    assert float(costs.min()) == pytest.approx(0.0, abs=1e-12)
-    assert len(set(component.tolist())) > 1  # components differ, so the test above says something
+    ends = prior.component_means[[0, 1]]
+    x = torch.cat([torch.lerp(*ends, w)[None] for w in (0.0, 0.3, 0.5, 0.9)])
+    x = torch.cat([x, 0.5 * torch.randn(20, 63, dtype=torch.float64)])
+    residual, _ = prior.whitened_residual(x, temperature)
+    torch.testing.assert_close(0.5 * residual.square().sum(dim=-1), prior.energy(x, temperature))
+    assert float(prior.energy(x, temperature).min()) > 0
+
+
+@pytest.mark.parametrize("temperature", [1.0, 10.0])
+def test_gradient_is_exact_and_the_matrix_not_below_the_hessian(temperature: float) -> None:
+    prior = small_prior()
+    prior = replace(prior, component_means=0.1 * prior.component_means)
+    x = 0.03 * torch.randn(63, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    share = torch.softmax(prior.joint_log_prob(x) / temperature, dim=-1)
+    assert float(share.max()) < 0.999  # several components speak
+    residual, rows = prior.whitened_residual(x, temperature)
+
+    def energy(at: torch.Tensor) -> torch.Tensor:
+        return prior.energy(at, temperature)
+
+    torch.testing.assert_close(rows.T @ residual, torch.func.jacrev(energy)(x))
+    step = 1e-5 * torch.ones(63, dtype=torch.float64)
+    numeric = (energy(x + step) - energy(x - step)) / 2
+    torch.testing.assert_close(rows.T @ residual @ step, numeric, rtol=1e-5, atol=1e-12)
+    hessian = torch.func.hessian(energy)(x)
+    assert float(torch.linalg.eigvalsh(rows.T @ rows - hessian).min()) > -1e-9
+
+
+def test_one_component_is_a_plain_gaussian() -> None:
+    prior = small_prior(count=1)
+    x = torch.randn(5, 63, dtype=torch.float64)
+    residual, rows = prior.whitened_residual(x)
+    white = (x - prior.component_means) @ prior.whitening[0].T
+    torch.testing.assert_close(residual.square().sum(dim=-1), white.square().sum(dim=-1))
+    torch.testing.assert_close(residual[:, 63], torch.zeros(5).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        rows.mT @ rows, (prior.whitening[0].T @ prior.whitening[0]).expand(5, 63, 63)
+    )
 
 
 def test_log_prob_agrees_with_torch_distributions() -> None:
@@ -89,29 +122,19 @@ def test_log_prob_agrees_with_torch_distributions() -> None:
     torch.testing.assert_close(prior.log_prob(x), reference.log_prob(x))
 
 
-def test_a_held_component_gives_a_linear_residual() -> None:
-    prior = small_prior()
-    x, dx = torch.randn(2, 63, dtype=torch.float64)
-    held = torch.tensor(2)
-    before, _ = prior.whitened_residual(x, held)
-    after, _ = prior.whitened_residual(x + dx, held)
-    torch.testing.assert_close((after - before)[:63], prior.whitening[2] @ dx)
-    assert float((after - before)[63]) == 0.0
-
-
 def test_saved_prior_is_read_back(tmp_path) -> None:
     prior = small_prior()
-    save_pose_prior(tmp_path / "p.npz", prior)
-    again = load_pose_prior(tmp_path / "p.npz")
+    save_pose_prior(tmp_path / "p.safetensors", prior, {"licence": "MIT"})
+    again = load_pose_prior(tmp_path / "p.safetensors")
     torch.testing.assert_close(again.whitening, prior.whitening, atol=1e-4, rtol=1e-4)
 
 
 def test_wrong_files_are_named(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing.npz"):
-        load_pose_prior(tmp_path / "nothing.npz")
-    np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    with pytest.raises(ValueError, match=r"arrays \['a'\]"):
-        load_pose_prior(tmp_path / "other.npz")
+    with pytest.raises(CheckpointError, match="nothing.safetensors"):
+        load_pose_prior(tmp_path / "nothing.safetensors")
+    save_weights(tmp_path / "other.safetensors", {"a": torch.zeros(3)}, {})
+    with pytest.raises(CheckpointError, match="other.safetensors': 'mean_rotvecs' is missing"):
+        load_pose_prior(tmp_path / "other.safetensors")
 
 
 def test_em_recovers_two_clusters() -> None:
@@ -191,6 +214,9 @@ def test_shipped_prior_is_nearly_symmetric(prior: PosePrior) -> None:
 
 def test_samples_are_as_plausible_as_the_model_says(prior: PosePrior) -> None:
     poses = prior.sample(torch.Generator().manual_seed(0), 500)
-    distance = prior.whitened_residual(prior.coordinates(poses))[0][:, :63].square().sum(dim=-1)
+    x = prior.coordinates(poses)
+    likeliest = prior.joint_log_prob(x).argmax(dim=-1)
+    apart = x - prior.component_means[likeliest]
+    distance = (prior.whitening[likeliest] @ apart[..., None]).square().sum(dim=(-1, -2))
     assert float(distance.mean()) == pytest.approx(63, rel=0.1)  # chi-square with 63 degrees
     assert prior.component_poses().shape == (len(prior.log_weights), 21, 3)

@@ -7,7 +7,11 @@ import pytest
 import roma
 import synthetic
 import torch
+from golden_files import Golden, filled_network
 
+from priors.checkpoints import save_weights
+from priors.vposer import VERSIONS
+from slamhmr.errors import ConfigError, InputError
 from slamhmr.features import person_features
 from slamhmr.scene import Person, retract
 from slamhmr.scene_problem import SceneProblem
@@ -15,7 +19,10 @@ from slamhmr.solve.assemble import assemble
 from slamhmr.solve.problem import Step, robust_weight
 from slamhmr.solve.sweep import Resources, energies_of
 from slamhmr.terms import TERMS, term_settings
+from slamhmr.terms.priors import pose_prior_weights
 
+# Terms whose matrix is an upper bound of the Hessian, not the square of the residual's Jacobian.
+BOUNDED = {"pose_prior"}
 EXACT_AT_TRUTH = {"reprojection": {}, "initial_pose": {}, "scale": {}}
 
 
@@ -92,6 +99,12 @@ def test_gradient_against_finite_differences(name, pose):
     layout = synthetic.layout(pose=pose)
     problem = problem_of(name, scene, evidence, points, layout)
     state, _ = moved(scene, evidence, layout, 0.03)
+    check_gradient(problem, state)
+
+
+def check_gradient(problem, state):
+    """The assembled gradient against differences of the energy, in some directions."""
+    layout, evidence, name = problem.layout, problem.evidence, next(iter(problem.settings))
     _, gradient = dense_system(problem, state)
     generator = torch.Generator().manual_seed(10)
     for _ in range(4):
@@ -115,6 +128,9 @@ def test_normal_matrix_against_numeric_jacobian(name):
     state, _ = moved(scene, evidence, layout, 0.03)
     dense, _ = dense_system(problem, state)
     torch.testing.assert_close(dense, dense.T)
+    if name in BOUNDED:
+        check_bound(problem, state, dense)
+        return
     columns = []
     for index in range(len(dense)):
         flat = torch.zeros(len(dense), dtype=torch.float64)
@@ -128,6 +144,43 @@ def test_normal_matrix_against_numeric_jacobian(name):
     expected = jacobian.T @ jacobian
     tolerance = 1e-5 * float(expected.abs().max()) + 1e-7
     torch.testing.assert_close(dense, expected, rtol=1e-4, atol=tolerance)
+
+
+@pytest.mark.parametrize("version", ["vposer_v1", "vposer_v2"])
+def test_gradient_of_a_converted_vposer(version, tmp_path):
+    network = filled_network(Golden(version), VERSIONS[version]())
+    path = tmp_path / f"{version}.safetensors"
+    save_weights(path, network.state_dict(), {})
+    scene, evidence, points = synthetic.make_scene(frames=4)
+    layout = synthetic.layout()
+    problem = problem_of("pose_prior", scene, evidence, points, layout, weights=str(path))
+    state, _ = moved(scene, evidence, layout, 0.03)
+    assert total(problem, state) > 0
+    check_gradient(problem, state)
+
+
+def test_pose_prior_of_a_foreign_file_is_refused_in_one_line(tmp_path):
+    save_weights(tmp_path / "other.safetensors", {"a": torch.zeros(3)}, {})
+    with pytest.raises(InputError, match="term 'pose_prior': weights .*other.safetensors"):
+        pose_prior_weights(str(tmp_path / "other.safetensors"))
+    with pytest.raises(InputError, match="term 'pose_prior': .*not exist"):
+        pose_prior_weights(str(tmp_path / "missing.safetensors"))
+    with pytest.raises(ConfigError, match="weights is 3, must be words"):
+        term_settings("motion", "pose_prior", {"weights": 3}, 0)
+
+
+def check_bound(problem, state, dense):
+    """The matrix is not below the second derivative of the energy in any of some directions."""
+    generator = torch.Generator().manual_seed(11)
+    for _ in range(6):
+        direction = torch.randn(len(dense), generator=generator, dtype=torch.float64)
+        energies = [
+            total(problem, retract(state, flat_step(problem, h * direction), problem.layout,
+                                   problem.evidence))
+            for h in (1e-3, 0.0, -1e-3)
+        ]  # fmt: skip
+        second = (energies[0] - 2 * energies[1] + energies[2]) / 1e-6
+        assert float(direction @ dense @ direction) > 0.999 * float(second)
 
 
 def whitened(problem, there, centre):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slamhmr import __version__
-from slamhmr.errors import SlamhmrError
+from slamhmr.errors import InputError, SlamhmrError
 
 if TYPE_CHECKING:
     from slamhmr.pipeline import Outcome
@@ -96,6 +96,11 @@ def build_parser() -> argparse.ArgumentParser:
         benchmark.add_argument("fields", nargs="*", metavar="key=value", help="frames=300 people=2")
         benchmark.set_defaults(run=_bench, benchmark=name)
 
+    convert = commands.add_parser("convert", help="an official checkpoint to safetensors")
+    convert.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    convert.add_argument("--out", type=Path, metavar="FILE", help="(CHECKPOINT's name).safetensors")
+    convert.set_defaults(run=_convert)
+
     doctor = commands.add_parser("doctor", help="what is installed, what is missing, what it gives")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -159,6 +164,17 @@ def _bench(options: argparse.Namespace) -> int:
     from importlib import import_module
 
     print(import_module(f"slamhmr.bench.{options.benchmark}").run(options.fields, options.out))
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from priors.checkpoints import CheckpointError
+    from priors.convert import convert
+
+    try:
+        print(convert(options.checkpoint, options.out))
+    except CheckpointError as error:
+        raise InputError(str(error)) from error
     return 0
 
 

@@ -13,9 +13,13 @@ SPEED_WINDOW = 0.034  # s, half width of the velocity estimate: one frame at 30 
 SLOW_SPEED = 0.35  # m/s
 FLOOR_SPAN = 0.03  # m
 FLOOR_SHARE = 0.12  # of all slow points
+# A run hardly rests its feet: where fewer frames have a slow point, the floor is no higher than
+# this quantile of the lowest point.
+RESTING_SHARE, LOW_QUANTILE = 0.5, 0.15
 # Hysteresis of a contact: begins below the first, ends above the second. Retargeted feet skate by
 # 0.1-0.2 m/s and float by 2-3 cm; HuMoR's own labels use 0.6 m/s at 120 fps and 4 cm for toes.
-SPEED_LIMITS = (0.30, 0.50)  # m/s
+SPEED_LIMITS = (0.22, 0.40)  # m/s
+SPEED_SHARE = 0.12  # of the pelvis' speed, on top: errors of a leg's length grow with it
 HEIGHT_LIMITS = (0.035, 0.06)  # m above where the point is when the foot is flat
 SHORTEST = 0.1  # s, of a contact and of a gap in one
 
@@ -45,24 +49,30 @@ def floor_height(feet: Float[Tensor, "T 4 3"], fps: float) -> float:
 
     A motion without slow foot points (all in the air) gets the lowest point that it reaches.
     """
-    heights = feet[..., 2][point_speed(feet, fps) < SLOW_SPEED].sort().values
+    slow = point_speed(feet, fps) < SLOW_SPEED
+    lowest = feet[..., 2].min(dim=1).values.quantile(LOW_QUANTILE)
+    heights = feet[..., 2][slow].sort().values
     if len(heights) < 5:
-        return float(feet[..., 2].min())
+        return float(lowest)
     inside = torch.searchsorted(heights, heights + FLOOR_SPAN) - torch.arange(len(heights))
     enough = torch.nonzero(inside >= max(FLOOR_SHARE * len(heights), 5))[:, 0]
     first = int(enough[0]) if len(enough) > 0 else int(inside.argmax())
     # the window may begin in the tail below the cluster: go on to where it is fullest
-    reach = int(inside[first])
-    first += int(inside[first : first + reach].argmax())
-    return float(heights[first : first + int(inside[first])].median())
+    first += int(inside[first : first + int(inside[first])].argmax())
+    cluster = heights[first : first + int(inside[first])].median()
+    hardly = slow.any(dim=1).double().mean() < RESTING_SHARE
+    return float(torch.minimum(cluster, lowest) if hardly else cluster)
 
 
-def floor_contacts(feet: Float[Tensor, "T 4 3"], fps: float) -> Float[Tensor, "T 4"]:
-    """How surely each point stands on a floor at 0, in 0..1: 0.5 where a contact begins and ends.
+def floor_contacts(
+    feet: Float[Tensor, "T 4 3"], pelvis: Float[Tensor, "T 3"], fps: float
+) -> Bool[Tensor, "T 4"]:
+    """Whether each point stands on a floor at 0.
 
     Hysteresis in speed and height, then contacts and gaps of less than 0.1 s dropped.
     """
     speed, height = point_speed(feet, fps), feet[..., 2].abs()
+    speed = speed - SPEED_SHARE * point_speed(pelvis[:, None], fps)
     sure = (speed < SPEED_LIMITS[0]) & (height < HEIGHT_LIMITS[0])
     possible = (speed < SPEED_LIMITS[1]) & (height < HEIGHT_LIMITS[1])
     frames = max(1, round(SHORTEST * fps))
@@ -71,7 +81,12 @@ def floor_contacts(feet: Float[Tensor, "T 4 3"], fps: float) -> Float[Tensor, "T
         down = _hysteresis(sure[:, column], possible[:, column])
         down = ~_drop_short(~down, frames)
         columns.append(_drop_short(down, frames))
-    down = torch.stack(columns, dim=1).to(feet)
+    return torch.stack(columns, dim=1)
+
+
+def softened(contacts: Bool[Tensor, "T 4"]) -> Float[Tensor, "T 4"]:
+    """Contacts in 0..1 that rise and fall over two frames."""
+    down = contacts.double()
     padded = torch.cat([down[:1], down, down[-1:]])
     return 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
 
@@ -85,7 +100,7 @@ def point_speed(points: Float[Tensor, "T C 3"], fps: float) -> Float[Tensor, "T 
     return (points[last] - points[first]).norm(dim=-1) / span[:, None]
 
 
-def _runs(flags: Bool[Tensor, "T"]) -> list[tuple[int, int]]:
+def stretches(flags: Bool[Tensor, "T"]) -> list[tuple[int, int]]:
     """First frame and end of every stretch of true frames."""
     edge = torch.zeros(1, dtype=torch.int8)
     change = torch.diff(torch.cat([edge, flags.to(torch.int8), edge]))
@@ -96,7 +111,7 @@ def _runs(flags: Bool[Tensor, "T"]) -> list[tuple[int, int]]:
 def _hysteresis(sure: Bool[Tensor, "T"], possible: Bool[Tensor, "T"]) -> Bool[Tensor, "T"]:
     """Stretches of `possible` that hold a `sure` frame."""
     kept = torch.zeros_like(sure)
-    for start, end in _runs(possible | sure):
+    for start, end in stretches(possible | sure):
         kept[start:end] = bool(sure[start:end].any())
     return kept
 
@@ -104,7 +119,7 @@ def _hysteresis(sure: Bool[Tensor, "T"], possible: Bool[Tensor, "T"]) -> Bool[Te
 def _drop_short(flags: Bool[Tensor, "T"], frames: int) -> Bool[Tensor, "T"]:
     """Without stretches shorter than `frames`; those cut off by the clip stay."""
     kept = flags.clone()
-    for start, end in _runs(flags):
+    for start, end in stretches(flags):
         cut = start == 0 or end == len(flags)
         if end - start < frames and not cut:
             kept[start:end] = False

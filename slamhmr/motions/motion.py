@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.artifacts import read_arrays, write_arrays
@@ -18,7 +18,8 @@ from slamhmr.motions.amass import read_amass
 from slamhmr.motions.amc import read_amc
 from slamhmr.motions.bvh import read_bvh
 from slamhmr.motions.deepmimic import read_deepmimic
-from slamhmr.motions.floor import floor_contacts, floor_height, foot_points
+from slamhmr.motions.floor import floor_contacts, floor_height, foot_points, softened
+from slamhmr.motions.plant import Posed, plant_feet
 from slamhmr.motions.retarget import LEG_LENGTH, Retargeted, leg_length, retarget, rig_of
 from slamhmr.motions.rigs import Rig
 from slamhmr.motions.source import SourceMotion
@@ -86,20 +87,35 @@ def grounded(
     *,
     source: str,
 ) -> Motion:
-    """Motion of the mean shape at 30 fps whose floor and contacts come from its feet."""
+    """Motion of the mean shape at 30 fps: floor and contacts from its feet, which then stand."""
     feet = foot_points(body, root, pelvis, joints)
     down = torch.tensor([0.0, 0.0, floor_height(feet, MOTION_FPS)], dtype=pelvis.dtype)
-    betas = torch.zeros(body.shapedirs.shape[-1], dtype=pelvis.dtype)
-    pelvis = pelvis - down
+    posed = Posed(root, pelvis - down, joints)
+    contacts = floor_contacts(feet - down, posed.pelvis, MOTION_FPS)
+    return as_motion(
+        body, plant_feet(body, posed, contacts, MOTION_FPS), contacts, tracked, source=source
+    )
+
+
+def as_motion(
+    body: BodyModel,
+    posed: Posed,
+    contacts: Bool[Tensor, "T 4"],
+    tracked: tuple[bool, ...],
+    *,
+    source: str,
+) -> Motion:
+    """Motion file's arrays of a posed mean shape at 30 fps."""
+    betas = torch.zeros(body.shapedirs.shape[-1], dtype=posed.pelvis.dtype)
     return Motion(
-        root_orient=roma.rotmat_to_rotvec(root),
-        pelvis=pelvis,
-        transl=transl_from_pelvis(body, betas[None], pelvis[None])[0],
-        body_pose=roma.rotmat_to_rotvec(joints),
+        root_orient=roma.rotmat_to_rotvec(posed.root),
+        pelvis=posed.pelvis,
+        transl=transl_from_pelvis(body, betas[None], posed.pelvis[None])[0],
+        body_pose=roma.rotmat_to_rotvec(posed.joints),
         betas=betas,
         fps=MOTION_FPS,
         tracked=tracked,
-        contacts=floor_contacts(feet - down, MOTION_FPS),
+        contacts=softened(contacts),
         source=source,
     )
 

@@ -56,8 +56,9 @@ class SelfFeedingLstm:
         self, rnn: nn.LSTM, head: nn.Linear | None, fed_at: int, precision: Precision = "float32"
     ) -> None:
         self.size, self.layers = rnn.hidden_size, rnn.num_layers
-        order = _gate_order(self.size).to(rnn.weight_ih_l0.device)
-        layers = [[tensor.detach()[order] for tensor in group] for group in rnn.all_weights]
+        weights = rnn.all_weights
+        order = _gate_order(self.size).to(weights[0][0].device)
+        layers = [[tensor.detach()[order] for tensor in layer] for layer in weights]
         inputs, _, bias_i, bias_h = layers[0]
         dtype = inputs.dtype if precision == "float32" else torch.bfloat16
         self.fed = 0 if head is None else head.out_features
@@ -141,5 +142,5 @@ def _cell(
 
 def _gate_order(size: int) -> Tensor:
     """Rows of torch's gates (input, forget, candidate, output) with the candidate last."""
-    rows = torch.arange(4 * size).unflatten(0, (4, size))
+    rows = torch.arange(4 * size).reshape(4, size)
     return rows[[0, 1, 3, 2]].flatten()

@@ -55,11 +55,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Outputs of T frames."""
+    """Outputs of T frames; U = T + 1."""
 
     keypoints: Float[Tensor, "N T 17 3"]  # from the mid-hip, m
     context: Float[Tensor, "N T 563"]  # before the integrator
-    root: Float[Tensor, "N T+1 6"]  # in the world; entry 0 is that of the frame before
+    root: Float[Tensor, "N U 6"]  # in the world; entry 0 is that of the frame before
     velocity: Float[Tensor, "N T 3"]  # of the root, in its axes at the frame before, m per frame
     pose: Float[Tensor, "N T 144"]
     betas: Float[Tensor, "N T 10"]
@@ -93,7 +93,7 @@ class Wham(nn.Module):
     ) -> Float[Tensor, "N T 37"]:
         """Keypoints with the trained stand-in where `masked`; the box's numbers stay."""
         points, box = keypoints[..., : 2 * KEYPOINTS], keypoints[..., 2 * KEYPOINTS :]
-        points = points.unflatten(-1, (KEYPOINTS, 2))
+        points = points.reshape(*masked.shape, 2)
         filled = torch.where(masked[..., None], self.mask_embedding, points)
         return torch.cat([filled.flatten(-2), box], dim=-1)
 
@@ -117,13 +117,14 @@ class Predictor:
     def init_state(self, start: Start) -> State:
         """State before the first frame."""
         network = self.network
-        encoder = network.motion_encoder.neural_init(start.keypoints)
-        decoder = network.motion_decoder.neural_init(start.pose[:, MAIN_JOINTS].flatten(1))
+        hidden, cell = network.motion_encoder.neural_init(start.keypoints)
+        pose = start.pose[:, MAIN_JOINTS].flatten(1)
+        posed, posed_cell = network.motion_decoder.neural_init(pose)
         still = start.root.new_zeros(3, len(start.root), CONTEXT)
         return State(
-            LstmState(*encoder, start.keypoints[:, :KEYPOINTS_3D]),
+            LstmState(hidden, cell, start.keypoints[:, :KEYPOINTS_3D]),
             LstmState(still, still, start.root),
-            LstmState(*decoder, start.pose.flatten(1)),
+            LstmState(posed, posed_cell, start.pose.flatten(1)),
         )
 
     @torch.no_grad()
@@ -150,7 +151,7 @@ class Predictor:
         posed, pose, decoder = self.decoder.run(integrated, state.decoder)
         heads = network.motion_decoder.regressor
         prediction = Prediction(
-            keypoints=keypoints.unflatten(-1, (KEYPOINTS, 3)),
+            keypoints=keypoints.reshape(*clip.masked.shape, 3),
             context=context,
             root=torch.cat([state.trajectory.previous[:, None], roots], dim=1),
             velocity=network.trajectory_decoder.regressor.head(0)(moving),

@@ -1,11 +1,12 @@
 """The body that WHAM's trajectory needs: joints and feet about the middle of the hips.
 
 The network's arrays do not contain a body. `LinearBody` is plain linear blend skinning on arrays
-that the caller has; any function with the protocol of `Body` serves.
+that the caller has; any function of the kind `Body` serves.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -24,14 +25,8 @@ class BodyPoints:
     vertices: Float[Tensor, "B V 3"] | None = None
 
 
-class Body(Protocol):
-    """What poses a body."""
-
-    def __call__(
-        self, rotations: Float[Tensor, "B 24 3 3"], betas: Float[Tensor, "B 10"]
-    ) -> BodyPoints:
-        """Points for local rotations (root first) and shapes."""
-        ...
+# Poses bodies: local rotations (B,24,3,3), root first, and shapes (B,10).
+Body: TypeAlias = Callable[[Tensor, Tensor], BodyPoints]
 
 
 @dataclass(frozen=True)

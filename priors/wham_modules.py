@@ -37,7 +37,8 @@ class NeuralInitialization(nn.Module):
     ) -> tuple[Float[Tensor, "L N H"], Float[Tensor, "L N H"]]:
         """Hidden and cell of every layer."""
         state = self.linear2(self.linear1(start).relu()).relu()
-        hidden, cell = self.linear3(state).unflatten(1, (2, self.layers, -1)).unbind(1)
+        made = self.linear3(state).reshape(len(start), 2, self.layers, -1)
+        hidden, cell = made[:, 0], made[:, 1]
         return hidden.transpose(0, 1).contiguous(), cell.transpose(0, 1).contiguous()
 
 

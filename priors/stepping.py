@@ -19,6 +19,9 @@ Product: TypeAlias = Callable[[Tensor], Tensor]
 ROWS_HINT = 8  # oneDNN's layout for few rows is as good for one (a layout for one is worse for two)
 
 
+BLOCK = 512  # frames whose inputs are projected at once: 5 MB per person
+
+
 @dataclass
 class LstmState:
     """What a recurrent part remembers: hidden and cell of its layers, and its last output."""
@@ -89,20 +92,21 @@ class SelfFeedingLstm:
 
         `state` is not changed.
         """
-        projected = self.project(inputs)
-        frames, people, _ = projected.shape
-        hidden = projected.new_empty(frames, people, self.size)
-        outputs = projected.new_empty(frames, people, self.fed)
+        people, frames, _ = inputs.shape
+        hidden = inputs.new_empty(frames, people, self.size)
+        outputs = inputs.new_empty(frames, people, self.fed)
         rows = self._rows(state)
         cells = list(state.cell.clone().unbind(0))
         size, fed = self.size, self.fed
         own = [row[:, row.shape[1] - size :] for row in rows]
         below = [row[:, :size] for row in rows[1:]]
         for t in range(frames):
+            if t % BLOCK == 0:
+                projected = self.project(inputs[:, t : t + BLOCK])
             for layer, (step, row, cell) in enumerate(zip(self.steps, rows, cells, strict=True)):
                 gates = step(row)
                 if layer == 0:
-                    gates = projected[t].add(gates)
+                    gates = projected[t % BLOCK].add(gates)
                 elif self.dtype != cell.dtype:
                     gates = gates.to(cell.dtype)
                 new = _cell(gates, cell, size)

@@ -150,6 +150,13 @@ def test_people_do_not_touch_each_other(predictor):
         )
 
 
+def test_clips_longer_than_a_block_of_projections(predictor, monkeypatch):
+    start, clip = random_case(1, 9)
+    whole = predictor.predict(start, clip)
+    monkeypatch.setattr("priors.stepping.BLOCK", 4)
+    torch.testing.assert_close(predictor.predict(start, clip).pose, whole.pose, rtol=0, atol=2e-6)
+
+
 def test_bfloat16_is_within_two_percent():
     """What the option costs: error over the rms of the golden outputs, about 1 % measured."""
     prediction = Predictor(network(), "bfloat16").predict(golden_start(), golden_clip())

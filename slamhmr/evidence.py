@@ -29,9 +29,11 @@ def scene_of(state: SceneState) -> Scene:
         vectors = torch.cat([state.root_orient[index, :, None], state.body_pose[index]], dim=1)
         rotations = roma.rotvec_to_rotmat(vectors[start:stop])
         people.append(Person(rotations, state.pelvis[index, start:stop], state.betas[index]))
+    gain = state.velocity_gain
     return Scene(
         tuple(people), state.log_scale, state.ground, state.up, state.log_focal, state.drift,
         state.jitter, None, state.scale_prior,
+        torch.zeros_like(state.betas[:, 0]) if gain is None else gain, state.up_sigma,
     )  # fmt: skip
 
 
@@ -57,6 +59,7 @@ def state_of(scene: Scene, before: SceneState) -> SceneState:
         log_focal=scene.log_focal,
         drift=scene.drift,
         jitter=scene.jitter,
+        velocity_gain=scene.velocity_gain,
     )
 
 
@@ -106,9 +109,27 @@ def gather_evidence(
                 initial_rotations=camera,
                 initial_confidence=confidence,
                 height_m=height if height == height else None,
+                **predicted(initial, index, span),
             )
         )
     return gathered
+
+
+def predicted(initial: Initial, index: int, span: slice) -> dict[str, Tensor]:
+    """What the start says of one person with a sigma; the velocity's is infinite where not valid.
+
+    A velocity is that from its frame to the next: it counts where both are valid.
+    """
+    found = {}
+    if initial.rotation_sigma is not None:
+        found["rotation_sigma"] = initial.rotation_sigma[index, span]
+    if initial.root_velocity is not None and initial.root_velocity_sigma is not None:
+        valid = initial.valid[index].clone()
+        valid[:-1] &= initial.valid[index, 1:]
+        sigma = torch.where(valid[:, None], initial.root_velocity_sigma[index], torch.inf)
+        found["root_velocity"] = initial.root_velocity[index, span]
+        found["root_velocity_sigma"] = sigma[span]
+    return found
 
 
 def initial_world_rotations(

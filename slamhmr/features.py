@@ -14,7 +14,14 @@ from torch import Tensor
 
 from slamhmr.body import forward_points
 from slamhmr.cameras import moved_by_drift
-from slamhmr.scene import POSE_COLUMNS, BorderLayout, Evidence, PointSet, Scene
+from slamhmr.scene import (
+    POSE_COLUMNS,
+    ROOT_COLUMNS,
+    BorderLayout,
+    Evidence,
+    PointSet,
+    Scene,
+)
 from slamhmr.skeleton import BODY_JOINT_COUNT
 from slamhmr.solve.manifolds import left_jacobian, skew
 from slamhmr.solve.problem import Articulation, FeatureGroup, RigidBorder
@@ -36,7 +43,9 @@ class PersonFeatures:
     intrinsics: Float[Tensor, "T 4"]  # with the focal length's correction
     metric_centres: Float[Tensor, "T 3"]  # s c_t, without drift
     drift: Float[Tensor, "M 6"]
+    velocity_gain: Float[Tensor, ""]
     ground: Float[Tensor, "4"]
+    up: Float[Tensor, "3"]  # against gravity
     jitter_free: bool
 
     @property
@@ -76,7 +85,25 @@ class PersonFeatures:
             "anchored": FeatureGroup(count, 3, 0, articulation, seen, columns),
             "rotations": FeatureGroup(moving, 3, column=3),
             "pose": FeatureGroup(1, POSE_COLUMNS, column=6),
+            "frame": FeatureGroup(1, self.layout.free.columns),
+            "root": FeatureGroup(
+                1, ROOT_COLUMNS, 0, None, self._root_border(), slice(0, self.layout.chain_width)
+            ),
         }
+
+    def _root_border(self) -> Float[Tensor, "T 6 c"]:
+        """How pelvis and root rotation ride with their camera: all columns of the chain."""
+        layout = self.layout
+        moved = self.world.new_zeros(len(self.world), ROOT_COLUMNS, layout.chain_width)
+        seen = self._body_border()
+        if seen is not None and layout.body is not None:
+            moved[:, :3, layout.body] = seen[:, :3]
+        for rigid in self._rigid():
+            spin = self.rotations[:, 0].mT @ rigid.twist[:, :3]
+            twist = torch.cat([rigid.twist[:, 3:], spin], dim=1)
+            modes = rigid.basis[:, None, :, None] * twist[:, :, None]
+            moved[..., rigid.columns] = modes.flatten(start_dim=2)
+        return moved
 
     def _body_border(self) -> Float[Tensor, "T P3 c"] | None:
         """Derivative of the points by focal length (everybody rides along) and betas."""
@@ -146,7 +173,7 @@ def person_features(
     return PersonFeatures(
         points, known, layout, person.betas, local, turned[0], world,
         world - (centres + offset)[:, None], cam_from_world, intrinsics, centres, scene.drift,
-        scene.ground, scene.jitter_information is not None,
+        scene.velocity_gain[index], scene.ground, scene.up, scene.jitter_information is not None,
     )  # fmt: skip
 
 

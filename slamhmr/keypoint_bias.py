@@ -95,7 +95,13 @@ class BiasedProblem:
             moved = slice(columns.start + self.count, columns.stop + self.count)
             return replace(rigid, columns=moved)
 
-        return replace(group, rigid=tuple(further(rigid) for rigid in group.rigid))
+        border, columns, start = group.border, group.border_slice, self.place.start
+        if border is not None and columns is not None and columns.stop > start:
+            place, added = start - columns.start, border.new_zeros(*border.shape[:-1], self.count)
+            border = torch.cat([border[..., :place], added, border[..., place:]], dim=-1)
+            columns = slice(columns.start, columns.stop + self.count)
+        rigid = tuple(further(each) for each in group.rigid)
+        return replace(group, border=border, border_slice=columns, rigid=rigid)
 
     def _offset(self, residual: Residual) -> Residual:
         """Its derivative by the offsets beside that by the focal length, if that is free."""

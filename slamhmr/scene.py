@@ -2,7 +2,8 @@
 
 Per person and frame the unknowns are the pelvis joint (3, metres), and body-frame increments of
 the root rotation (3) and of the 21 joint rotations (63). Shared (the border): log scale, ground
-(two tilts, offset), gravity (two tilts), log focal length, drift of the cameras, betas. People
+(two tilts, offset), gravity (two tilts), log focal length, drift of the cameras, betas, gain of
+the predicted velocity. People
 are anchored to their camera: X = C_t + Q_t Y, where Y is the position seen from the camera, C_t
 its centre and Q_t its drift; the retraction keeps Y when scale and drift move, so image points do
 not depend on them at all, and world points have the derivatives of C_t and Q_t.
@@ -35,6 +36,7 @@ class Free:
     gravity: bool = False
     focal: bool = False
     drift: int = 0  # of the cameras: 6 where they travel, 3 where they only turn
+    velocity_gain: bool = False  # of everybody's predicted root velocity
 
     @property
     def columns(self) -> int:
@@ -47,7 +49,7 @@ class BorderLayout:
     """Places of the shared unknowns, in the whole border and in a chain's own.
 
     Order in the border: log scale, ground, gravity, log focal length, drift (mode by mode), betas
-    of every person. A chain sees its own betas before the drift.
+    and gain of the predicted velocity of every person. A chain sees its own before the drift.
     """
 
     free: Free
@@ -107,6 +109,17 @@ class BorderLayout:
         return slice(self.fixed, self.fixed + self.betas_count) if self.free.betas else None
 
     @property
+    def gain(self) -> slice | None:
+        """Column of the gain of a person's predicted root velocity in its own chain."""
+        stop = self.fixed + self.own
+        return slice(stop - 1, stop) if self.free.velocity_gain else None
+
+    @property
+    def own(self) -> int:
+        """Columns that each person adds to the border: betas, gain."""
+        return self.betas_count * self.free.betas + self.free.velocity_gain
+
+    @property
     def body(self) -> slice | None:
         """Columns of a chain that change where a body's points are seen: focal length, betas."""
         start = self.fixed - int(self.free.focal)
@@ -116,23 +129,27 @@ class BorderLayout:
     @property
     def chain_width(self) -> int:
         """Border columns that one chain sees."""
-        return self.shared + self.betas_count * self.free.betas
+        return self.shared + self.own
 
     def betas_of(self, person: int) -> slice:
         """Columns of a person's betas in the whole border."""
-        start = self.shared + person * self.betas_count
+        start = self.shared + person * self.own
         return slice(start, start + self.betas_count)
+
+    def gains(self, people: int) -> slice | None:
+        """Columns of everybody's gain in the whole border."""
+        first, last = self.shared + self.own - 1, self.shared + people * self.own
+        return slice(first, last, self.own) if self.free.velocity_gain else None
 
     def width(self, people: int) -> int:
         """Columns of the whole border."""
-        return self.shared + people * self.betas_count * self.free.betas
+        return self.shared + people * self.own
 
     def columns(self, person: int) -> Int[Tensor, "g"]:
         """The chain's border columns among those of the whole border."""
-        own = self.betas_of(person)
-        betas = range(own.start, own.stop) if self.free.betas else range(0)
-        drift = range(self.fixed, self.shared)
-        return torch.tensor([*range(self.fixed), *betas, *drift], dtype=torch.int64)
+        first = self.shared + person * self.own
+        own, drift = range(first, first + self.own), range(self.fixed, self.shared)
+        return torch.tensor([*range(self.fixed), *own, *drift], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -157,6 +174,8 @@ class Scene:
     jitter: Float[Tensor, "F 3"]  # of the cameras of all frames, in their own axes, rad
     jitter_information: Float[Tensor, "F 3 3"] | None  # of all people and its prior; None: fixed
     scale_prior: Float[Tensor, "2"]  # mean and standard deviation of log scale; a constant
+    velocity_gain: Float[Tensor, "N"]  # log of predicted over true speed of everybody's root
+    up_sigma: Float[Tensor, ""] | None = None  # of each tilt of gravity, rad; a constant
 
 
 @dataclass(frozen=True)
@@ -178,10 +197,18 @@ class Evidence:
     initial_rotations: Float[Tensor, "T 22 3 3"]
     initial_confidence: Float[Tensor, "T 22"]
     height_m: float | None
+    # What the start predicts with a sigma, None where it does not.
+    rotation_sigma: Float[Tensor, "T 22"] | None = None  # rad
+    root_velocity: Float[Tensor, "T 3"] | None = None  # m/s, root axes, for the mean size
+    root_velocity_sigma: Float[Tensor, "T 3"] | None = None  # infinite where nothing is predicted
 
     def part(self, start: int, stop: int) -> "Evidence":
         """The same of some frames of the span."""
         span = slice(start, stop)
+
+        def cut(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[span]
+
         return replace(
             self,
             first=self.first + start,
@@ -197,6 +224,9 @@ class Evidence:
             linked=self.linked[span],
             initial_rotations=self.initial_rotations[span],
             initial_confidence=self.initial_confidence[span],
+            rotation_sigma=cut(self.rotation_sigma),
+            root_velocity=cut(self.root_velocity),
+            root_velocity_sigma=cut(self.root_velocity_sigma),
         )
 
 
@@ -289,7 +319,8 @@ def retract(scene: Scene, step: Step, layout: BorderLayout, evidence: list[Evide
 def _move_border(scene: Scene, border: Float[Tensor, "G"], layout: BorderLayout) -> Scene:
     """The scene with its shared unknowns moved, people where they were."""
     log_scale, ground, up = scene.log_scale, scene.ground, scene.up
-    log_focal, drift = scene.log_focal, scene.drift
+    log_focal, drift, gain = scene.log_focal, scene.drift, scene.velocity_gain
+    gains = layout.gains(len(scene.people))
     if layout.scale is not None:
         log_scale = log_scale + border[layout.scale][0]
     if layout.ground is not None:
@@ -301,9 +332,12 @@ def _move_border(scene: Scene, border: Float[Tensor, "G"], layout: BorderLayout)
     if layout.drift is not None:
         added = border[layout.drift].reshape(MODES, -1)
         drift = drift + torch.nn.functional.pad(added, (0, 6 - added.shape[1]))
+    if gains is not None:
+        gain = gain + border[gains]
     return replace(
-        scene, log_scale=log_scale, ground=ground, up=up, log_focal=log_focal, drift=drift
-    )
+        scene, log_scale=log_scale, ground=ground, up=up, log_focal=log_focal, drift=drift,
+        velocity_gain=gain,
+    )  # fmt: skip
 
 
 def _ride(

@@ -18,10 +18,13 @@ from slamhmr.solve.problem import REACH, BorderResidual, ChainShape, Step, Windo
 from slamhmr.terms import TERMS, BorderContext, Term, term_settings
 from slamhmr.types import CameraTrack, Initial, Observations, SceneState
 
-FREE_NAMES = ("root", "pose", "betas", "scale", "ground", "gravity", "focal", "cameras")
+FREE_NAMES = (
+    "root", "pose", "betas", "scale", "ground", "gravity", "focal", "cameras", "velocity_gain"
+)  # fmt: skip
 # Unknowns that nothing but their own term holds, or that other terms need: free name -> terms.
 NEEDED_TERMS = {
-    "gravity": ("gravity",), "focal": ("focal",), "cameras": ("camera", "reprojection")
+    "gravity": ("gravity",), "focal": ("focal",), "cameras": ("camera", "reprojection"),
+    "velocity_gain": ("velocity_gain",),
 }  # fmt: skip
 
 
@@ -195,15 +198,26 @@ def rounds(stage: StageSpec) -> int:
     return max([*lengths, 1])
 
 
-def settings_of(name: str, stage: StageSpec, round_index: int) -> dict[str, Any]:
-    """The settings of every term of a stage in one round."""
+def settings_of(
+    name: str, stage: StageSpec, round_index: int, initial: Initial | None = None
+) -> dict[str, Any]:
+    """The settings of every term of a stage in one round, but of those idle with this start."""
+    idle = [] if initial is None else idle_terms(stage, initial)
     return {
-        term: term_settings(name, term, values, round_index) for term, values in stage.terms.items()
+        term: term_settings(name, term, values, round_index)
+        for term, values in stage.terms.items()
+        if term not in idle
     }
 
 
-def free_unknowns(stage: StageSpec, cameras: CameraTrack) -> Free:
-    """What the stage moves of what this clip's cameras leave open."""
+def idle_terms(stage: StageSpec, initial: Initial) -> list[str]:
+    """Terms of the stage whose input this start does not predict; they are left out."""
+    needed = {name: TERMS[name].needs for name in stage.terms}
+    return [name for name, need in needed.items() if need and getattr(initial, need) is None]
+
+
+def free_unknowns(stage: StageSpec, cameras: CameraTrack, initial: Initial) -> Free:
+    """What the stage moves of what this clip's cameras leave open and its start predicts."""
     moves = cameras.moving and not cameras.scale_known
     return Free(
         pose="pose" in stage.free,
@@ -213,6 +227,7 @@ def free_unknowns(stage: StageSpec, cameras: CameraTrack) -> Free:
         gravity="gravity" in stage.free,
         focal="focal" in stage.free,
         drift=degrees_of_freedom(cameras) if "cameras" in stage.free else 0,
+        velocity_gain="velocity_gain" in stage.free and initial.root_velocity is not None,
     )
 
 
@@ -224,8 +239,8 @@ def scene_problem(
     evidence = gather_evidence(
         state, known.observations, known.initial, points, known.height_m, known.cuts
     )
-    free = free_unknowns(stage, state.cameras)
+    free = free_unknowns(stage, state.cameras, known.initial)
     scene, layout = scene_of(state), BorderLayout(free, state.betas.shape[-1])
-    settings = settings_of(name, stage, round_index % rounds(stage))
+    settings = settings_of(name, stage, round_index % rounds(stage), known.initial)
     problem = SceneProblem(points, evidence, layout, settings, scene)
     return problem, scene

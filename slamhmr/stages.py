@@ -16,6 +16,7 @@ from slamhmr.scene_problem import (
     SceneProblem,
     StageSpec,
     check_stage,
+    idle_terms,
     rounds,
     scene_problem,
     settings_of,
@@ -92,7 +93,7 @@ def run_stage(
         return solved
 
     for index in range(rounds(stage)):
-        problem = replace(problem, settings=settings_of(name, stage, index))
+        problem = replace(problem, settings=settings_of(name, stage, index, known.initial))
         scene = solve(fine if index == rounds(stage) - 1 else COARSE)
     tightened, most = 0, MOST_TIGHTER if "reprojection" in stage.terms else 0
     while tightened < most and _farther(scene, state, known, start_percent):
@@ -107,6 +108,7 @@ def run_stage(
         summaries[-1].energy_after,
         time.perf_counter() - began,
         TIGHTER**tightened,
+        idle_terms(stage, known.initial),
     )
     return state_of(scene, state), report
 

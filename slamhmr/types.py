@@ -117,6 +117,10 @@ class SceneState:
     drift: Float[Tensor, "M 6"]  # of the cameras, see `slamhmr.cameras`: modes of rad and metres
     jitter: Float[Tensor, "T 3"]  # of the cameras about their own axes, rad
     cameras: CameraTrack  # z up, centre of frame 0 at the origin, in SLAM units, not corrected
+    # Log of how much too fast the start predicts each person's root to move; None: not at all.
+    velocity_gain: Float[Tensor, "N"] | None = None
+    # Of each tilt of gravity as the alignment gave it, rad; None: as the term `gravity` says.
+    up_sigma: Float[Tensor, ""] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ class StageReport:
     seconds: float
     # Factor on the sigma of the keypoints that kept the result as near to them as the start was.
     keypoint_sigma: float = 1.0
+    idle: list[str] = field(default_factory=list)  # terms whose input the start does not predict
 
 
 @dataclass(frozen=True)

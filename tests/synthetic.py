@@ -65,6 +65,9 @@ def make_scene(
         image = intrinsics[:2] * seen[..., :2] / seen[..., 2:] + intrinsics[2:]
         linked = torch.ones(frames, dtype=torch.bool)
         linked[-1] = False
+        step = torch.diff(someone.pelvis, dim=0, append=someone.pelvis[-1:]) * 30.0
+        velocity = (someone.rotations[:, 0].mT @ step[..., None])[..., 0]
+        velocity = velocity / POINTS.size(someone.betas)
         evidence.append(
             Evidence(
                 0,
@@ -82,6 +85,9 @@ def make_scene(
                 someone.rotations.clone(),
                 torch.ones(frames, 22, dtype=torch.float64),
                 None,
+                0.1 + 0.3 * torch.rand(frames, 22, generator=generator, dtype=torch.float64),
+                velocity,
+                0.2 + 0.3 * torch.rand(frames, 3, generator=generator, dtype=torch.float64),
             )  # fmt: skip
         )
     ground = torch.tensor([0.02, -0.01, 1.0, 1.3], dtype=torch.float64)
@@ -89,11 +95,11 @@ def make_scene(
     log_scale = torch.tensor(math.log(scale), dtype=torch.float64)
     prior = torch.tensor([math.log(scale), 0.5], dtype=torch.float64)
     state = Scene(cast, log_scale, ground, **uncorrected(frames), jitter_information=None,
-                  scale_prior=prior)  # fmt: skip
+                  scale_prior=prior, velocity_gain=torch.zeros(people).double())  # fmt: skip
     return state, evidence, POINTS
 
 
 def layout(*, pose: bool = True, cameras: bool = True) -> BorderLayout:
     """Border layout of a stage that frees everything, or all but poses or cameras."""
-    free = Free(pose, True, True, True, cameras, cameras, 6 * cameras)
+    free = Free(pose, True, True, True, cameras, cameras, 6 * cameras, velocity_gain=True)
     return BorderLayout(free, BODY.shapedirs.shape[-1])

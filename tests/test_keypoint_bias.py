@@ -37,6 +37,8 @@ def solved() -> Solved:
     initial = Initial(
         observations.person_id, cam @ pose, roma.rotmat_to_rotvec(truth.body_rotations),
         truth.betas, truth.valid,
+        root_velocity=torch.zeros_like(truth.pelvis),
+        root_velocity_sigma=torch.ones_like(truth.pelvis),
     )  # fmt: skip
     known = Known(observations, initial, BODY, torch.full((2,), torch.nan, dtype=torch.float64))
     return Solved(truth, known, align(initial, observations, cameras, BODY))

@@ -99,7 +99,9 @@ def assemble(window: Window, shape: ChainShape, *, second_order: bool = True) ->
         residuals = [r for r in window.residuals if r.group == name]
         if len(residuals) == 0:
             continue
-        folded = _empty_fold(group, frames, dense, eliminated.width, sample)
+        direct = group.articulation is None and group.border is not None
+        width = shared if direct else dense
+        folded = _empty_fold(group, frames, width, eliminated.width, sample)
         for residual in residuals:
             _fold(residual, window.count, folded, equations, eliminated)
         if group.border is not None:

@@ -54,7 +54,7 @@ class FeatureGroup:
     F features of D dimensions. With `articulation` they are its points. Without, feature f is
     itself the unknowns at columns `column + f * D` ... of the frame. `border` is their own
     derivative by the border columns `border_slice` of the chain, `rigid` by further ones that
-    move all points of a frame as one body.
+    move all points of a frame as one body (with `articulation` only).
     """
 
     feature_count: int

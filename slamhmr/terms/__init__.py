@@ -1,6 +1,6 @@
 """Residuals of the energy: one small pure function per term."""
 
-from slamhmr.terms import camera, contact, data, priors, smoothness
+from slamhmr.terms import camera, contact, data, priors, smoothness, trajectory
 from slamhmr.terms.register import TERMS, BorderContext, Term, term, term_settings
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "smoothness",
     "term",
     "term_settings",
+    "trajectory",
 ]

@@ -47,7 +47,7 @@ def camera(context: BorderContext, settings: CameraSettings) -> list[BorderResid
 
 @dataclass(frozen=True)
 class GravitySettings:
-    """`sigma_deg` of each tilt from what the start says."""
+    """`sigma_deg` of each tilt from what the start says, where that gives no sigma itself."""
 
     weight: float = 1.0
     sigma_deg: float = 3.0
@@ -57,6 +57,8 @@ class GravitySettings:
 def gravity(context: BorderContext, settings: GravitySettings) -> list[BorderResidual]:
     """Tilt of gravity against the start's, whose vertical is z."""
     up, unit = context.scene.up, settings.sigma_deg * DEGREE
+    if context.scene.up_sigma is not None:
+        unit = float(context.scene.up_sigma)
     derivative = context.derivative(2, (context.layout.gravity, plane_axes(up)[:, :2].T / unit))
     return [BorderResidual("gravity", up[:2] / unit, settings.weight, derivative)]
 

@@ -1,5 +1,6 @@
 """Terms that compare the scene with what was measured: keypoints, and the start."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -67,10 +68,14 @@ def reprojection(
 
 @dataclass(frozen=True)
 class InitialPoseSettings:
-    """`sigma_deg` per axis; `tau` frames: correlation time of the initialiser's error."""
+    """`tau` frames: correlation time of the initialiser's error.
+
+    Per axis `factor` times the start's own sigma, `sigma_deg` where it gives none.
+    """
 
     weight: float = 1.0
     sigma_deg: float = 15.0
+    factor: float = 1.0
     tau: float = 20.0
 
 
@@ -80,23 +85,28 @@ def initial_pose(
 ) -> Residual:
     """Rotation difference to the start, whitened as a first-order autoregressive process.
 
-    e_t = log(R0_t' R_t); r_t = (e_(t+1) - a e_t) / (sigma sqrt(1 - a^2)), a = exp(-1 / tau): an
+    e_t = log(R0_t' R_t) / sigma_t; r_t = (e_(t+1) - a e_t) / sqrt(1 - a^2), a = exp(-1 / tau): an
     initialiser that is wrong now is wrong in the same way in the next frame. Weight: the smaller
-    of both confidences.
+    of both confidences; 1 where they are above 0 and the start gives its own sigma.
     """
     known, free = features.evidence, features.layout.free
     joints = torch.arange(features.local.shape[1] if free.pose else 1)
     start = known.initial_rotations[:, joints]
     error = logarithm(start.transpose(-1, -2) @ features.local[:, joints])
-    fade = float(torch.exp(torch.tensor(-1.0 / settings.tau)))
-    unit = settings.sigma_deg * torch.pi / 180.0 * (1.0 - fade**2) ** 0.5
+    fade = math.exp(-1.0 / settings.tau)
     confidence = known.initial_confidence[:, joints]
+    if known.rotation_sigma is not None:
+        unit = settings.factor * known.rotation_sigma[:, joints, None]
+        confidence = (confidence > 0).to(confidence)
+    else:
+        unit = error.new_tensor(settings.sigma_deg * math.pi / 180.0).expand_as(error[..., :1])
+    unit = unit * math.sqrt(1.0 - fade**2)
     value, weight = torch.zeros_like(error), torch.zeros_like(confidence)
-    value[:-1] = (error[1:] - fade * error[:-1]) / unit
+    value[:-1] = error[1:] / unit[1:] - fade * error[:-1] / unit[:-1]
     weight[:-1] = torch.minimum(confidence[1:], confidence[:-1]) * known.linked[:-1, None]
     derivative = None
     if derivatives:
-        slope = right_jacobian_inverse(error) / unit
+        slope = right_jacobian_inverse(error) / unit[..., None]
         ahead = torch.zeros_like(slope)
         ahead[:-1] = slope[1:]
         derivative = torch.stack([-fade * slope, ahead])

@@ -50,13 +50,19 @@ class Term:
     person: PersonTerm | None
     border: BorderTerm | None
     needs_pose: bool  # makes sense only where the stage frees the pose
+    needs: str | None  # field of `Initial` without which the term is idle
 
 
 TERMS: dict[str, Term] = {}
 
 
 def term(
-    name: str, settings: type, *, on_border: bool = False, needs_pose: bool = False
+    name: str,
+    settings: type,
+    *,
+    on_border: bool = False,
+    needs_pose: bool = False,
+    needs: str | None = None,
 ) -> Callable[[Any], Any]:
     """Register the decorated function as a term of the energy."""
 
@@ -67,6 +73,7 @@ def term(
             person=None if on_border else function,
             border=function if on_border else None,
             needs_pose=needs_pose,
+            needs=needs,
         )
         return function
 

@@ -23,7 +23,13 @@ from slamhmr.terms.priors import pose_prior_weights
 
 # Terms whose matrix is an upper bound of the Hessian, not the square of the residual's Jacobian.
 BOUNDED = {"pose_prior"}
-EXACT_AT_TRUTH = {"reprojection": {}, "initial_pose": {}, "scale": {}}
+EXACT_AT_TRUTH = {
+    "reprojection": {},
+    "initial_pose": {},
+    "scale": {},
+    "root_velocity": {},
+    "velocity_gain": {},
+}
 
 
 def moved(scene, evidence, layout, size, seed=1):
@@ -231,7 +237,7 @@ def test_standing_still_on_the_floor_costs_nothing(name):
     assert total(problem, replace(scene, ground=ground)) == pytest.approx(0.0, abs=1e-18)
 
 
-@pytest.mark.parametrize("name", ["acceleration", "turning", "contact_velocity"])
+@pytest.mark.parametrize("name", ["acceleration", "turning", "contact_velocity", "root_velocity"])
 def test_motion_terms_ignore_world_yaw_and_translation(name):
     scene, evidence, points = synthetic.make_scene(frames=9)
     layout = synthetic.layout()

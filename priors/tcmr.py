@@ -171,7 +171,9 @@ class TCMR(nn.Module):
         estimate: Estimate = self.regressor(integrated)
         return estimate
 
-    def clip(self, features: Float[Tensor, "T 2048"], ends: Ends = "held") -> Estimate:
+    def clip(
+        self, features: Float[Tensor, "T 2048"], ends: Ends = "held", stride: int = 1
+    ) -> Estimate:
         """Estimate of every frame of a clip, equal to `forward` of every window of `windows`.
 
         What windows share is computed once: the input projections of layer 0 of all GRUs, for all
@@ -181,7 +183,7 @@ class TCMR(nn.Module):
         steps whose output nobody reads are left out (layer 1 of the middle GRU: forwards after
         frame 8, backwards before it).
         """
-        index = windows(len(features), ends).to(features.device)
+        index = windows(len(features), ends, stride).to(features.device)
         encoder = self.encoder
         current = Direction(encoder.gru_cur), Direction(encoder.gru_cur, "_reverse")
         bef, aft = Direction(encoder.gru_bef), Direction(encoder.gru_aft)
@@ -197,15 +199,16 @@ class TCMR(nn.Module):
         return estimate
 
 
-def windows(count: int, ends: Ends = "held") -> Int[Tensor, "T 16"]:
-    """Frames of the window of each of `count` frames: t - 8 .. t + 7.
+def windows(count: int, ends: Ends = "held", stride: int = 1) -> Int[Tensor, "T 16"]:
+    """Frames of the window of each of `count` frames: t - 8 .. t + 7, times `stride`.
 
+    The network was trained at 25 to 30 frames per second: `stride` 2 suits a clip of 60.
     At the ends, where frames are missing, "held" repeats the first or last frame for those alone,
     so that the window keeps its other frames. "demo" is the official demo: the first 8 and last 7
     frames are seen alone, repeated 16 times, which leaves single-frame estimates and a seam.
     """
     frames = torch.arange(count)
-    wanted = frames[:, None] + torch.arange(-CURRENT, WINDOW - CURRENT)
+    wanted = frames[:, None] + stride * torch.arange(-CURRENT, WINDOW - CURRENT)
     if ends == "held":
         return wanted.clamp(0, max(count - 1, 0))
     inside = (wanted >= 0).all(dim=1) & (wanted < count).all(dim=1)

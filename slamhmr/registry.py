@@ -21,6 +21,7 @@ SLAM: dict[str, str] = {
 INITIALISERS: dict[str, str] = {
     "geometric": "slamhmr.init.geometric",
     "file": "slamhmr.init.file",
+    "tcmr": "slamhmr.init.tcmr",
 }
 TABLES: dict[str, dict[str, str]] = {"detect": DETECTORS, "slam": SLAM, "init": INITIALISERS}
 

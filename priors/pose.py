@@ -16,7 +16,7 @@ from typing import Any
 
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from priors.checkpoints import check_shapes, load_weights, save_weights
@@ -24,7 +24,6 @@ from priors.checkpoints import check_shapes, load_weights, save_weights
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "pose.safetensors"
 JOINT_COUNT = 21
 DIMENSION = 3 * JOINT_COUNT
-CHUNK_FRAMES = 500  # frames against all components at once: 500 x 64 x 63 x 8 bytes = 16 MB
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,18 @@ class PosePrior:
         return self.whitening.mT @ self.whitening
 
     @cached_property
+    def _pairs(self) -> Int[Tensor, "2 2016"]:
+        """Rows and columns of a lower triangle."""
+        return torch.tril_indices(DIMENSION, DIMENSION)
+
+    @cached_property
+    def _packed(self) -> Float[Tensor, "2016 K"]:
+        """Lower triangles of the precisions, twice what is off the diagonal."""
+        rows, columns = self._pairs
+        times = torch.where(rows == columns, 1.0, 2.0).to(self._precision)
+        return (self._precision[:, rows, columns] * times).T.contiguous()
+
+    @cached_property
     def _pulled(self) -> Float[Tensor, "K 63"]:
         """Precision times mean."""
         return (self._precision @ self.component_means[..., None])[..., 0]
@@ -132,14 +143,13 @@ class PosePrior:
         return weights - 0.5 / temperature * self._squared_distances(x)
 
     def _squared_distances(self, x: Float[Tensor, "*batch 63"]) -> Float[Tensor, "*batch K"]:
-        flat, count = x.reshape(-1, DIMENSION), len(self.log_weights)
-        stacked = self.whitening.reshape(-1, DIMENSION).T  # all components in one product
-        shift = (self.whitening @ self.component_means[..., None])[..., 0].reshape(-1)
-        parts = [
-            (chunk @ stacked - shift).reshape(-1, count, DIMENSION).square().sum(dim=-1)
-            for chunk in torch.split(flat, CHUNK_FRAMES)
-        ]
-        return torch.cat(parts).reshape(*x.shape[:-1], count)
+        """(x - mu)' P (x - mu): products of coordinates, each pair once, times packed precisions."""
+        rows, columns = self._pairs
+        level = (self._pulled * self.component_means).sum(dim=-1)
+        flat = x.reshape(-1, DIMENSION)
+        quadratic = (flat[:, rows] * flat[:, columns]) @ self._packed
+        distances = quadratic - 2 * flat @ self._pulled.T + level
+        return distances.clamp_min(0).reshape(*x.shape[:-1], -1)
 
 
 def load_pose_prior(path: Path | None = None, *, dtype: torch.dtype = torch.float64) -> PosePrior:

@@ -88,21 +88,18 @@ def procedural_poses(count: int, generator: torch.Generator) -> Float[Tensor, "c
     def pick(options: int) -> list[int]:
         return torch.randint(options, (count,), generator=generator).tolist()
 
-    poses = torch.eye(3, dtype=torch.float64).repeat(count, len(JOINTS), 1, 1)
     legs = [LEG_PAIRS[index] for index in pick(len(LEG_PAIRS))]
     arms, other = ([ARM_PAIRS[index] for index in pick(len(ARM_PAIRS))] for _ in range(2))
     blend = 0.5 * torch.rand(count, 1, generator=generator, dtype=torch.float64)
-    for number, side in enumerate(("left", "right")):
-        leg = _choose(LEGS, [pair[number] for pair in legs], noise(5))
+    leg_angles, arm_angles = [], []
+    for number in (0, 1):
+        leg_angles.append(_choose(LEGS, [pair[number] for pair in legs], noise(5)))
         arm = (1 - blend) * _choose(ARMS, [pair[number] for pair in arms], noise(5))
-        arm = arm + blend * _choose(ARMS, [pair[number] for pair in other], noise(5))
-        for name, rotation in {**_leg(leg), **_arm(arm)}.items():
-            poses[:, JOINTS.index(f"{side}_{name}")] = _mirror(rotation) if number else rotation
+        arm_angles.append(arm + blend * _choose(ARMS, [pair[number] for pair in other], noise(5)))
     names = list(TRUNKS)
     trunk = _choose(TRUNKS, [names[index] for index in pick(len(names))], 0.5 * noise(4))
     trunk[:, 1:3] *= torch.randn(count, 1, generator=generator, dtype=torch.float64).sign()
-    for name, rotation in _trunk(trunk).items():
-        poses[:, JOINTS.index(name)] = rotation
+    poses = posed_by_angles(torch.stack(leg_angles, 1), torch.stack(arm_angles, 1), trunk)
     swap = torch.rand(count, generator=generator) < 0.5
     poses[swap] = mirror_poses(poses[swap])
     ball = [
@@ -110,6 +107,19 @@ def procedural_poses(count: int, generator: torch.Generator) -> Float[Tensor, "c
     ]
     jitter = torch.randn(count, len(ball), 3, generator=generator, dtype=torch.float64)
     poses[:, ball] = poses[:, ball] @ roma.rotvec_to_rotmat(torch.deg2rad(0.5 * NOISE_DEG * jitter))
+    return poses
+
+
+def posed_by_angles(
+    legs: Float[Tensor, "S 2 5"], arms: Float[Tensor, "S 2 5"], trunk: Float[Tensor, "S 4"]
+) -> Float[Tensor, "S 21 3 3"]:
+    """Body pose of anatomical angles in degrees, left side first, as in LEGS, ARMS and TRUNKS."""
+    poses = torch.eye(3, dtype=legs.dtype).repeat(len(legs), len(JOINTS), 1, 1)
+    for number, side in enumerate(("left", "right")):
+        for name, rotation in {**_leg(legs[:, number]), **_arm(arms[:, number])}.items():
+            poses[:, JOINTS.index(f"{side}_{name}")] = _mirror(rotation) if number else rotation
+    for name, rotation in _trunk(trunk).items():
+        poses[:, JOINTS.index(name)] = rotation
     return poses
 
 

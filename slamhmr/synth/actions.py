@@ -5,6 +5,7 @@ turns the finished time line into joint rotations. Amplitudes are chosen by eye,
 textbooks of gait give.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,6 +60,9 @@ class Timeline:
     clock: float = 0.0
     speed: Array = field(init=False)  # forward, m/s
     rate: Array = field(init=False)  # of the heading, rad/s
+    lateral: Array = field(init=False)  # to the left, m/s
+    climb: Array = field(init=False)  # of the pelvis over a floor that rises, m
+    terrain: Callable[[Array], float] | None = None  # height of the floor at a place (2,), m
     channels: dict[str, Array] = field(init=False)
     steps: list[Step] = field(default_factory=list)
     seats: list[Seat] = field(default_factory=list)
@@ -66,6 +70,7 @@ class Timeline:
 
     def __post_init__(self) -> None:
         self.speed, self.rate = np.zeros_like(self.times), np.zeros_like(self.times)
+        self.lateral, self.climb = np.zeros_like(self.times), np.zeros_like(self.times)
         self.channels = {name: np.full_like(self.times, v) for name, v in CHANNELS.items()}
 
     def ramp(self, start: float, end: float) -> Array:

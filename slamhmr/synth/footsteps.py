@@ -58,6 +58,7 @@ class Stance:
     release_time: float
     clearance: float  # of the swing that follows
     ballistic: float
+    base: float = 0.0  # height of the floor there, m
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _stance_pose(stance: Stance, foot: Foot, now: Array) -> tuple[Array, Array]:
     release = np.clip(1 - (stance.end - now) / max(stance.release_time, 1e-6), 0, 1) ** 2
     pitch = stance.strike * strike + stance.release * release
     frame = heading_frame(np.asarray(stance.yaw))
-    flat = np.array([*stance.place, foot.height])
+    flat = np.array([*stance.place, stance.base + foot.height])
     pivot = np.where((pitch > 0)[:, None], foot.heel, foot.ball)
     turned = np.einsum("nij,nj->ni", axis_rotation(0, -pitch), pivot)
     return flat + (pivot - turned) @ frame.T, pitch

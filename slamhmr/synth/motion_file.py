@@ -26,11 +26,13 @@ def read_motion(
     """Random piece of `frames` frames at `fps` of a motion file, z up, put on the floor.
 
     Keys: `root_orient` (T,3) and `body_pose` (T,63) or `poses` (T,66 or more); `transl` or
-    `trans` (T,3); `fps` or `mocap_framerate`. Contacts come from height and speed of heels and
-    toes, so they are not exact. Raises InputError for a missing or damaged file, missing keys, or
-    a motion that is shorter than the scene.
+    `trans` (T,3); `fps` or `mocap_framerate`; `contacts` (T,4), without which they come from height
+    and speed of heels and toes, so that they are not exact. `slamhmr import-motion` writes such
+    files. Raises InputError for a missing or damaged file, missing keys, wrong shapes, or a motion
+    that is shorter than the scene.
     """
-    pose, transl, rate = _read(path)
+    arrays = artifacts.read_arrays(path)
+    pose, transl, rate = _read(arrays, path)
     seconds = (len(pose) - 1) / rate
     needed = (frames - 1) / fps
     if seconds + 1e-6 < needed:
@@ -49,12 +51,26 @@ def read_motion(
     feet = points[0][:, index].numpy()
     rest = _sole_below_toes(body, shape)
     floor = float(np.quantile(feet[..., 2].min(1), 0.02)) - rest
-    speed = np.linalg.norm(np.gradient(feet, axis=0), axis=-1) * fps
-    low = feet[..., 2] - feet[..., 2].min() < CONTACT_HEIGHT
     shifted = pelvis[0].numpy() - np.array([0.0, 0.0, floor])
-    down = low & (speed < CONTACT_SPEED)
+    down = _contacts(arrays, len(pose), at, path) if "contacts" in arrays else _slow(feet, fps)
     seated = np.zeros(frames, dtype=bool)
     return Motion(root[0].numpy(), shifted, joints[0].numpy(), down, (), (), seated)
+
+
+def _contacts(arrays: artifacts.Arrays, count: int, at: Array, path: Path) -> NDArray[np.bool_]:
+    """The file's contacts (n,4) at fractional frames `at`."""
+    contacts = _track(_first(arrays, ("contacts",), path))
+    if contacts.shape != (count, len(CONTACT_POINTS)):
+        raise InputError(f"motion '{path}' holds contacts {contacts.shape}, expected ({count}, 4)")
+    down: NDArray[np.bool_] = contacts[np.round(at).astype(int)] > 0.5
+    return down
+
+
+def _slow(feet: Array, fps: float) -> NDArray[np.bool_]:
+    """Which of the points (n,4,3) are low and slow."""
+    speed = np.linalg.norm(np.gradient(feet, axis=0), axis=-1) * fps
+    low: NDArray[np.bool_] = feet[..., 2] - feet[..., 2].min() < CONTACT_HEIGHT
+    return low & (speed < CONTACT_SPEED)
 
 
 def _sole_below_toes(body: BodyModel, shape: torch.Tensor) -> float:
@@ -64,16 +80,18 @@ def _sole_below_toes(body: BodyModel, shape: torch.Tensor) -> float:
     return float(rest_points(body, shape)[0, index, 1].min() - heights.min())
 
 
-def _read(path: Path) -> tuple[Array, Array, float]:
+def _read(arrays: artifacts.Arrays, path: Path) -> tuple[Array, Array, float]:
     """Pose (T,66), translation (T,3) and frame rate; of a result with several people the first."""
-    arrays = artifacts.read_arrays(path)
     transl = _track(_first(arrays, TRANSL_KEYS, path))
     rate = float(_first(arrays, RATE_KEYS, path))
     if "poses" in arrays:
         pose = _track(_first(arrays, ("poses",), path))[:, :66]
     else:
         orient = _track(_first(arrays, ORIENT_KEYS, path))
-        joints = _track(_first(arrays, ("body_pose",), path))[:, :63]
+        joints = _first(arrays, ("body_pose",), path)
+        if joints.shape[-1] == 3:
+            joints = joints.reshape(*joints.shape[:-2], -1)
+        joints = _track(joints)[:, :63]
         pose = np.concatenate([orient, joints], axis=1)
     if pose.shape[1] != 66 or transl.shape != (len(pose), 3) or len(pose) < 2 or rate <= 0:
         raise InputError(

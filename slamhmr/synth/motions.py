@@ -1,6 +1,6 @@
 """Procedural SMPL motion of one person: a random script of actions with exact foot contacts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,20 +102,28 @@ def make_motion(
     if kind not in KINDS:
         raise ValueError(f"motion '{kind}' is unknown; available: {', '.join(KINDS)}")
     stride = max(1, int(np.ceil(GRID_RATE / fps)))
+    line, standing = new_timeline(frames, fps, stride, skeleton, rng)
+    begin = write_script(line, kind, frames / fps, rng)
+    if kind == "stroll":
+        line.rate = line.rate + turn_home(line.times, line.speed, line.rate)
+    idle(line, rng)
+    keep = slice(None, int((begin + frames / fps + 1) * fps * stride))
+    motion = play(line, skeleton, standing, keep)
+    first = round(begin * fps) * stride
+    return thin(motion, first, stride, frames)
+
+
+def new_timeline(
+    frames: int, fps: float, stride: int, skeleton: Skeleton, rng: np.random.Generator
+) -> tuple[Timeline, float]:
+    """Empty time line with room for `frames` / `fps` and 40 s, and the standing pelvis' height."""
     times = np.arange(int((frames / fps + 40) * fps * stride)) / (fps * stride)
     style = random_style(rng)
     leg, foot = skeleton.legs[0], skeleton.feet[0]
     standing = foot.height + STANDING * leg.length - leg.hip[1]
     sitting = foot.height + 0.97 * float(np.linalg.norm(leg.shank)) - leg.hip[1] + 0.02
-    line = Timeline(times, style, float(np.linalg.norm(leg.thigh)), standing - sitting)
-    begin = write_script(line, kind, frames / fps, rng)
-    if kind == "stroll":
-        line.rate = line.rate + turn_home(times, line.speed, line.rate)
-    _idle(line, rng)
-    keep = slice(None, int((begin + frames / fps + 1) * fps * stride))
-    motion = _play(line, skeleton, standing, keep)
-    first = round(begin * fps) * stride
-    return _thin(motion, first, stride, frames)
+    thigh = float(np.linalg.norm(leg.thigh))
+    return Timeline(times, style, thigh, standing - sitting), standing
 
 
 def write_script(line: Timeline, kind: str, seconds: float, rng: np.random.Generator) -> float:
@@ -134,7 +142,7 @@ def write_script(line: Timeline, kind: str, seconds: float, rng: np.random.Gener
     while line.clock < begin + seconds + 0.5:
         if len(queue) == 0:
             queue = list(cycle) if len(cycle) > 0 else _mixture(kind, rng)
-        _act(line, queue.pop(0), begin + seconds + 2.0 - line.clock, rng)
+        act(line, queue.pop(0), begin + seconds + 2.0 - line.clock, rng)
     return begin
 
 
@@ -145,15 +153,16 @@ def _mixture(kind: str, rng: np.random.Generator) -> list[str]:
     return ["walk", *pauses[rng.integers(len(pauses))]]
 
 
-def _act(line: Timeline, name: str, left: float, rng: np.random.Generator) -> None:
+def act(line: Timeline, name: str, left: float, rng: np.random.Generator) -> None:
+    """Append one random action of that name; `left` seconds remain of the script."""
     first = 1.0 if rng.random() < 0.5 else -1.0
     if name == "walk":
         duration = left if left < 6.0 else rng.uniform(3.0, 5.0)
-        rate = _wandering(line, rng, 0.9)
+        rate = wandering(line, rng, 0.9)
         actions.walk(line, max(duration, 2.5), rng.uniform(1.0, 1.55), rate, first)
     elif name == "run":
         duration = rng.uniform(2.5, 4.0) if left > 5 else left
-        rate = _wandering(line, rng, 1.1)
+        rate = wandering(line, rng, 1.1)
         actions.run(line, max(duration, 2.2), rng.uniform(2.5, 3.4), rate, first)
     elif name == "turn":
         actions.turn(line, first * rng.uniform(0.7, 2.6))
@@ -171,7 +180,7 @@ def _act(line: Timeline, name: str, left: float, rng: np.random.Generator) -> No
         actions.stand(line, rng.uniform(0.6, 1.6))
 
 
-def _wandering(line: Timeline, rng: np.random.Generator, strength: float) -> Array:
+def wandering(line: Timeline, rng: np.random.Generator, strength: float) -> Array:
     """Turn rate, rad/s: now and then a clear bend, a slight wander in between."""
     rate = smooth_noise(line.times, rng, 0.12, 4.0)
     at = line.clock + rng.uniform(0.8, 1.6)
@@ -192,7 +201,7 @@ def smooth_noise(times: Array, rng: np.random.Generator, sigma: float, period: f
     return sigma * total / np.sqrt(3)
 
 
-def _idle(line: Timeline, rng: np.random.Generator) -> None:
+def idle(line: Timeline, rng: np.random.Generator) -> None:
     """Small never-ending movements: weight shifts, head, arms."""
     calm = 1 / (1 + 2 * np.abs(line.speed))
     line.add("lean", np.full_like(line.times, line.style.lean))
@@ -208,12 +217,13 @@ def _idle(line: Timeline, rng: np.random.Generator) -> None:
         line.add(f"{side}_elbow", smooth_noise(line.times, rng, 0.07, 2.5) + line.style.elbow - 0.2)
 
 
-def _play(line: Timeline, skeleton: Skeleton, standing: float, keep: slice) -> Motion:
+def play(line: Timeline, skeleton: Skeleton, standing: float, keep: slice) -> Motion:
     """Integrate the path, plant the feet, lower the pelvis where legs are short, solve the legs."""
     times = line.times
     delta = times[1] - times[0]
     heading = np.cumsum(line.rate) * delta
     velocity = line.speed[:, None] * np.stack([np.cos(heading), np.sin(heading)], -1)
+    velocity = velocity + line.lateral[:, None] * np.stack([-np.sin(heading), np.cos(heading)], -1)
     path = np.cumsum(velocity, axis=0) * delta
 
     def path_at(time: float) -> tuple[Array, float]:
@@ -224,13 +234,15 @@ def _play(line: Timeline, skeleton: Skeleton, standing: float, keep: slice) -> M
     for foot in skeleton.feet:
         width, toe_out = 0.08, line.style.toe_out
         stances = place_stances(line.steps, foot.side, path_at, half_width=width, toe_out=toe_out)
+        if line.terrain is not None:
+            stances = [replace(s, base=line.terrain(s.place)) for s in stances]
         tracks.append(foot_track(stances, foot, times[keep]))
     channels = {name: values[keep] for name, values in line.channels.items()}
-    heading, path, times = heading[keep], path[keep], times[keep]
+    heading, path, times, climb = heading[keep], path[keep], times[keep], line.climb[keep]
     frame = heading_frame(heading)
     root = heading_frame(heading + channels["pelvis_yaw"])
     root = root @ axis_rotation(0, 0.4 * channels["lean"]) @ axis_rotation(2, channels["roll"])
-    pelvis = np.concatenate([path, (standing + channels["height"])[:, None]], axis=1)
+    pelvis = np.concatenate([path, (standing + channels["height"] + climb)[:, None]], axis=1)
     pelvis = pelvis + channels["sway"][:, None] * frame[..., 0]
     pelvis = pelvis - channels["back"][:, None] * frame[..., 2]
     pelvis[:, 2] -= _too_high(pelvis, root, tracks, skeleton, delta)
@@ -329,7 +341,7 @@ def _seat_box(
     return SeatBox(centre, yaw, np.array([depth, 0.5, height]))
 
 
-def _thin(motion: Motion, first: int, stride: int, frames: int) -> Motion:
+def thin(motion: Motion, first: int, stride: int, frames: int) -> Motion:
     """Every `stride`-th sample from `first` on; flights in frames of the result."""
     keep = slice(first, first + frames * stride, stride)
     flights = []

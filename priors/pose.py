@@ -143,7 +143,7 @@ class PosePrior:
         return weights - 0.5 / temperature * self._squared_distances(x)
 
     def _squared_distances(self, x: Float[Tensor, "*batch 63"]) -> Float[Tensor, "*batch K"]:
-        """(x - mu)' P (x - mu): products of coordinates, each pair once, times packed precisions."""
+        """(x - mu)' P (x - mu): products of pairs of coordinates times packed P."""
         rows, columns = self._pairs
         level = (self._pulled * self.component_means).sum(dim=-1)
         flat = x.reshape(-1, DIMENSION)

@@ -104,7 +104,7 @@ def test_one_component_is_a_plain_gaussian() -> None:
     residual, rows = prior.whitened_residual(x)
     white = (x - prior.component_means) @ prior.whitening[0].T
     torch.testing.assert_close(residual.square().sum(dim=-1), white.square().sum(dim=-1))
-    torch.testing.assert_close(residual[:, 63], torch.zeros(5).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(residual[:, 63], torch.zeros(5).double(), atol=1e-4, rtol=0)
     torch.testing.assert_close(
         rows.mT @ rows, (prior.whitening[0].T @ prior.whitening[0]).expand(5, 63, 63)
     )

@@ -83,9 +83,11 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_eval)
 
     motion = commands.add_parser("import-motion", help="motion capture as SMPL motion files")
-    motion.add_argument("sources", type=Path, nargs="+", metavar="SRC", help="files or directories")
+    motion.add_argument("sources", type=Path, nargs="*", metavar="SRC", help="files or directories")
     motion.add_argument("--out", type=Path, required=True, metavar="DIR")
     motion.add_argument("--fps", type=float, metavar="RATE", help="where the files' own is wrong")
+    motion.add_argument("--procedural", type=int, metavar="COUNT", help="made-up motions")
+    motion.add_argument("--seed", type=int, default=0, help="of the made-up motions")
     motion.set_defaults(run=_import_motion)
 
     bench = commands.add_parser("bench", help="measure the solver on made scenes")
@@ -155,7 +157,15 @@ def _eval(options: argparse.Namespace) -> int:
 def _import_motion(options: argparse.Namespace) -> int:
     from slamhmr.motions.batch import import_motions
 
-    written = import_motions(options.sources, options.out, fps=options.fps)
+    if not options.sources and options.procedural is None:
+        raise InputError("nothing to import: name files or directories, or --procedural COUNT")
+    written = []
+    if options.sources:
+        written += import_motions(options.sources, options.out, fps=options.fps)
+    if options.procedural is not None:
+        from slamhmr.synth.clips import make_clips
+
+        written += make_clips(options.procedural, options.seed, options.out)
     print(f"{len(written)} motions in {options.out}")
     return 0
 

@@ -82,7 +82,7 @@ def roll_out(
 def camera_translation(
     camera: Float[Tensor, "N T 3"],
     box: Float[Tensor, "N T 3"],
-    intrinsics: Float[Tensor, "N 3 3"],
+    intrinsics: Float[Tensor, "N #T 3 3"],
 ) -> Float[Tensor, "N T 3"]:
     """Root in the full camera from the weak-perspective camera of its box (CLIFF's rule).
 
@@ -92,9 +92,9 @@ def camera_translation(
     """
     s, tx, ty = camera.unbind(-1)
     reach = s * box[..., 2] * 200.0
-    f = intrinsics[:, 0, 0, None]
-    x = tx + 2 * (box[..., 0] - intrinsics[:, 0, 2, None]) / reach
-    y = ty + 2 * (box[..., 1] - intrinsics[:, 1, 2, None]) / reach
+    f = intrinsics[..., 0, 0]
+    x = tx + 2 * (box[..., 0] - intrinsics[..., 0, 2]) / reach
+    y = ty + 2 * (box[..., 1] - intrinsics[..., 1, 2]) / reach
     return torch.stack([x, y, 2 * f / reach], dim=-1)
 
 
@@ -156,7 +156,7 @@ class Trajectory:
         state: WorldState,
         prediction: Prediction,
         box: Float[Tensor, "N T 3"],
-        intrinsics: Float[Tensor, "N 3 3"],
+        intrinsics: Float[Tensor, "N #T 3 3"],
     ) -> tuple[Motion, WorldState]:
         """Motion of a chunk and the state after it; the world is y-down."""
         people, frames = prediction.velocity.shape[:2]

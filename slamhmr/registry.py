@@ -22,6 +22,7 @@ INITIALISERS: dict[str, str] = {
     "geometric": "slamhmr.init.geometric",
     "file": "slamhmr.init.file",
     "tcmr": "slamhmr.init.tcmr",
+    "wham": "slamhmr.init.wham",
 }
 TABLES: dict[str, dict[str, str]] = {"detect": DETECTORS, "slam": SLAM, "init": INITIALISERS}
 

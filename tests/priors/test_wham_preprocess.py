@@ -131,7 +131,7 @@ def test_cameras(golden):
     from priors.tcmr import crop_translation, project_to_crop
 
     case = {key.removeprefix("camera_"): value for key, value in golden.items()}
-    position = camera_translation(case["in_cam"], case["in_bbox"], case["in_K"][:, 0])
+    position = camera_translation(case["in_cam"], case["in_bbox"], case["in_K"])
     assert_near(position, case["out_full_cam"], 1e-5)
     seen = (case["in_points"] + position[:, :, None]) @ case["in_K"].mT
     assert_near(seen[..., :2] / seen[..., 2:], case["out_full_joints2d"], 2e-3)

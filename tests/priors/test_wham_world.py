@@ -100,7 +100,7 @@ def end_to_end(people: slice = slice(None)) -> tuple[Prediction, Motion]:
     trajectory = Trajectory(model, toy_body())
     motion, _ = trajectory.step(
         trajectory.init_state(len(start.root)), prediction, golden["in_bbox"][people],
-        golden["in_cam_intrinsics"][people, 0],
+        golden["in_cam_intrinsics"][people],
     )  # fmt: skip
     return prediction, motion
 
@@ -159,7 +159,7 @@ def test_flip_averaging_end_to_end():
     trajectory = Trajectory(model, toy_body())
     motion, _ = trajectory.step(
         trajectory.init_state(1), averaged, golden["in_bbox"][:1],
-        golden["in_cam_intrinsics"][:1, 0],
+        golden["in_cam_intrinsics"][:1],
     )  # fmt: skip
     expected.check("flip_poses_root_r6d_refined", motion.root_refined)
     expected.check("flip_vel_root_refined", motion.velocity_refined)
@@ -176,7 +176,7 @@ def test_chunks_of_any_length_give_the_whole_path(sizes):
     predictor, trajectory = Predictor(model), Trajectory(model, toy_body())
     start, clip = random_case(2, 6)
     start = replace(start, root=torch.tensor(ROWS_IDENTITY).expand(2, -1))
-    box, intrinsics = golden["in_bbox"][:, :6], golden["in_cam_intrinsics"][:, 0]
+    box, intrinsics = golden["in_bbox"][:, :6], golden["in_cam_intrinsics"]
     whole, _ = trajectory.step(
         trajectory.init_state(2), predictor.predict(start, clip), box, intrinsics
     )
@@ -213,8 +213,8 @@ def test_a_planted_foot_stops_the_root():
 
 def test_the_camera_puts_the_box_over_the_person():
     """The root projects to the box's centre moved by tx, ty in units of the person's size."""
-    intrinsics = torch.tensor([[[900.0, 0, 600], [0, 900, 380], [0, 0, 1]]])
+    intrinsics = torch.tensor([[[[900.0, 0, 600], [0, 900, 380], [0, 0, 1]]]])
     box = torch.tensor([[[700.0, 300.0, 2.0]]])
     camera = torch.tensor([[[0.8, 0.0, 0.0]]])
-    seen = camera_translation(camera, box, intrinsics) @ intrinsics.mT
+    seen = camera_translation(camera, box, intrinsics) @ intrinsics[0].mT
     torch.testing.assert_close(seen[..., :2] / seen[..., 2:], box[..., :2])

@@ -87,7 +87,7 @@ class Frame:
         )
 
 
-class _Layers(nn.Module):
+class Layers(nn.Module):
     """Linear, then [group normalisation, ReLU, linear] as often as there are widths."""
 
     def __init__(self, widths: tuple[int, ...], skip: int = 0) -> None:
@@ -113,9 +113,9 @@ class HuMoR(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = _Layers((2 * STATE, 1024, 1024, 1024, 1024, 2 * LATENT))
-        self.decoder = _Layers((STATE, 1024, 1024, 512, 216), skip=LATENT)
-        self.prior_net = _Layers((STATE, 1024, 1024, 1024, 1024, 2 * LATENT))
+        self.encoder = Layers((2 * STATE, 1024, 1024, 1024, 1024, 2 * LATENT))
+        self.decoder = Layers((STATE, 1024, 1024, 512, 216), skip=LATENT)
+        self.prior_net = Layers((STATE, 1024, 1024, 1024, 1024, 2 * LATENT))
 
     def prior(
         self, past: Float[Tensor, "*batch 339"]
@@ -141,21 +141,25 @@ class HuMoR(nn.Module):
         self, past: Float[Tensor, "*batch 339"], code: Float[Tensor, "*batch 48"]
     ) -> tuple[State, Float[Tensor, "*batch 9"]]:
         """Next state, in the frame of the past one, and contact logits."""
-        state, raw, batch = State.from_vector(past), self.decode_raw(past, code), past.shape[:-1]
-        sizes = [3, 3, 3, 3, 3 * BODY_JOINTS, 66, 66, CONTACTS]
-        trans, vel, turn, turn_vel, pose, joints, joints_vel, contacts = torch.split(
-            raw, sizes, dim=-1
-        )
-        next_state = State(
-            state.trans + trans,
-            state.trans_vel + vel,
-            roma.rotvec_to_rotmat(turn) @ state.root_orient,
-            state.root_orient_vel + turn_vel,
-            roma.rotvec_to_rotmat(pose.reshape(*batch, BODY_JOINTS, 3)) @ state.pose_body,
-            state.joints + joints.reshape(*batch, 22, 3),
-            state.joints_vel + joints_vel.reshape(*batch, 22, 3),
-        )
-        return next_state, contacts
+        return changed(State.from_vector(past), self.decode_raw(past, code))
+
+
+def changed(
+    state: State, raw: Float[Tensor, "*batch 216"]
+) -> tuple[State, Float[Tensor, "*batch 9"]]:
+    """State after the decoder's change, rotations turned from the left, and contact logits."""
+    batch, sizes = raw.shape[:-1], [3, 3, 3, 3, 3 * BODY_JOINTS, 66, 66, CONTACTS]
+    trans, vel, turn, turn_vel, pose, joints, joints_vel, contacts = torch.split(raw, sizes, dim=-1)
+    next_state = State(
+        state.trans + trans,
+        state.trans_vel + vel,
+        roma.rotvec_to_rotmat(turn) @ state.root_orient,
+        state.root_orient_vel + turn_vel,
+        roma.rotvec_to_rotmat(pose.reshape(*batch, BODY_JOINTS, 3)) @ state.pose_body,
+        state.joints + joints.reshape(*batch, 22, 3),
+        state.joints_vel + joints_vel.reshape(*batch, 22, 3),
+    )
+    return next_state, contacts
 
 
 def state_shapes() -> dict[str, tuple[int, ...]]:

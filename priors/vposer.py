@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from priors.checkpoints import check_shapes, load_weights
 from priors.rotation6d import columns_to_matrix
+from priors.so3 import inverse_right_jacobian
 
 JOINTS = 21
 LATENT = 32
 NEURONS = 512
-SMALL_ANGLE = 1e-3  # rad; below, the series of the inverse right Jacobian is exact to 1e-14
 
 
 @dataclass(frozen=True)
@@ -197,25 +197,6 @@ def load_vposer(path: Path, *, dtype: torch.dtype = torch.float32) -> VPoser:
         network = VERSIONS[version]()
     network.load_state_dict(tensors, assign=True)
     return network.to(dtype).eval().requires_grad_(False)
-
-
-def inverse_right_jacobian(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Derivative of log(R exp(d)) at d = 0, R = exp(vector): 3x3.
-
-    I + [v]x / 2 + (1 / a^2 - cot(a / 2) / (2 a)) [v]x^2, a = |v|. Source: Sola et al. 2018, eq 144.
-    """
-    angle = vector.norm(dim=-1)[..., None, None]
-    safe = angle.clamp_min(SMALL_ANGLE)
-    factor = 1 / safe**2 - 1 / (2 * safe * torch.tan(safe / 2))
-    factor = torch.where(angle < SMALL_ANGLE, 1 / 12 + angle**2 / 720, factor)
-    cross = _cross_matrix(vector)
-    identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
-    return identity + cross / 2 + factor * (cross @ cross)
-
-
-def _cross_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    axes = torch.eye(3, dtype=vector.dtype, device=vector.device).expand(*vector.shape[:-1], 3, 3)
-    return torch.linalg.cross(vector[..., None, :].expand_as(axes), axes).transpose(-1, -2)
 
 
 def _affine(layer: nn.Module, slope: float | None = None) -> Affine:

@@ -9,6 +9,7 @@ from golden_files import Golden, filled_network
 
 from priors import vposer
 from priors.checkpoints import CheckpointError, save_weights
+from priors.so3 import cross_matrix, inverse_right_jacobian
 
 
 @pytest.fixture(scope="module", params=["vposer_v1", "vposer_v2"])
@@ -67,19 +68,12 @@ def test_jacobian_against_autograd(network: vposer.VPoser, version: str, angle: 
         value, jacobian = double.prior_residual(pose)
 
     def mean(increment: torch.Tensor) -> torch.Tensor:
-        turned = pose @ torch.linalg.matrix_exp(_cross(increment.reshape(2, 21, 3)))
+        turned = pose @ torch.linalg.matrix_exp(cross_matrix(increment.reshape(2, 21, 3)))
         return double.encode(_log(turned, pose).flatten(start_dim=1))[0].sum(dim=0)
 
     exact = torch.autograd.functional.jacobian(mean, torch.zeros(2, 63, dtype=torch.float64))
     torch.testing.assert_close(jacobian, exact.transpose(0, 1), rtol=1e-6, atol=1e-7)
     assert value.shape == (2, 32)
-
-
-def _cross(vector: torch.Tensor) -> torch.Tensor:
-    x, y, z = vector.unbind(dim=-1)
-    zero = torch.zeros_like(x)
-    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
 def _log(rotation: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
@@ -89,10 +83,10 @@ def _log(rotation: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
     """
     vector = roma.rotmat_to_rotvec(near)
     for _ in range(3):
-        rest = torch.linalg.matrix_exp(_cross(-vector)) @ rotation
+        rest = torch.linalg.matrix_exp(cross_matrix(-vector)) @ rotation
         odd = (rest - rest.transpose(-1, -2)) / 2
         step = torch.stack([odd[..., 2, 1], odd[..., 0, 2], odd[..., 1, 0]], dim=-1)
-        vector = vector + (vposer.inverse_right_jacobian(vector.detach()) @ step[..., None])[..., 0]
+        vector = vector + (inverse_right_jacobian(vector.detach()) @ step[..., None])[..., 0]
     return vector
 
 

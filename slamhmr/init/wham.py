@@ -24,7 +24,7 @@ from priors.wham_body import Body, BodyPoints
 from priors.wham_mirror import predict_averaged
 from priors.wham_world import Motion, Trajectory
 from slamhmr.body import BodyModel
-from slamhmr.errors import InputError, MissingAsset
+from slamhmr.errors import ConfigError, InputError, MissingAsset
 from slamhmr.geometry import rigid
 from slamhmr.init.wham_start import MIDDLE, Beginning, begin, points_of
 from slamhmr.init.wham_tracks import Track, interpolate, interpolate_rotations, tracks
@@ -81,7 +81,8 @@ def initialise(
 
     Keypoints are resampled to 30 fps and gaps are filled and masked; every shot is a clip of its
     own. All people and shots run as one batch. Raises InputError for people without a usable
-    frame, frame counts that differ and unusable feature files, MissingAsset without weights.
+    frame, frame counts that differ and unusable feature files, ConfigError for contacts that are
+    not the four, MissingAsset without weights.
     """
     people, frames = observations.confidence.shape[:2]
     if len(cameras.world_from_cam) != frames:
@@ -91,7 +92,7 @@ def initialise(
         )
     network = _network(options)
     if set(options.contact_order) != set(CONTACT_POINTS):
-        raise InputError(
+        raise ConfigError(
             f"options.wham.contact_order is {list(options.contact_order)}; it must be an order of "
             f"{list(CONTACT_POINTS)}"
         )

@@ -17,7 +17,7 @@ from priors.rotation6d import (
     rows_to_matrix,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "rotation6d.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "kinematics.npz"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_decoding_agrees_with_the_official_codes(golden, decode, eps, name):
     [(matrix_to_rows, "out_p3d_mat2_6d"), (matrix_to_columns, "out_spin_mat2_6d")],
 )
 def test_encoding_agrees_with_the_official_codes(golden, encode, name):
-    torch.testing.assert_close(encode(golden["in_matrix"]), golden[name], rtol=0, atol=1e-7)
+    torch.testing.assert_close(encode(golden["out_p3d_aa2mat"]), golden[name], rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -207,5 +207,9 @@ def _and_more(names: list[str]) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if len(lines) > 0 else type(error).__name__
+    """The reason alone: torch wraps it into advice to load the file unsafely."""
+    reason = re.search(r"WeightsUnpickler error:\s*(\S.*)", str(error))
+    lines = (reason[1] if reason is not None else str(error)).strip().splitlines()
+    if len(lines) == 0:
+        return type(error).__name__
+    return "not in a form that is safe to read" if "weights_only" in lines[0] else lines[0][:160]

@@ -18,9 +18,10 @@ FLOOR_SHARE = 0.12  # of all slow points
 RESTING_SHARE, LOW_QUANTILE = 0.5, 0.15
 # Hysteresis of a contact: begins below the first, ends above the second. Retargeted feet skate by
 # 0.1-0.2 m/s and float by 2-3 cm; HuMoR's own labels use 0.6 m/s at 120 fps and 4 cm for toes.
-SPEED_LIMITS = (0.22, 0.40)  # m/s
-SPEED_SHARE = 0.12  # of the pelvis' speed, on top: errors of a leg's length grow with it
-HEIGHT_LIMITS = (0.035, 0.06)  # m above where the point is when the foot is flat
+SPEED_LIMITS = (0.25, 0.40)  # m/s
+RISE_LIMIT = 0.12  # m/s upwards or downwards: more is a heel that peels off, however low it is
+SPEED_SHARE, RISE_SHARE = 0.18, 0.10  # of the pelvis' speed, on top: leg lengths err with it
+HEIGHT_LIMITS = (0.045, 0.07)  # m above where the point is when the foot is flat
 SHORTEST = 0.1  # s, of a contact and of a gap in one
 
 
@@ -72,13 +73,15 @@ def floor_contacts(
     Hysteresis in speed and height, then contacts and gaps of less than 0.1 s dropped.
     """
     speed, height = point_speed(feet, fps), feet[..., 2].abs()
-    speed = speed - SPEED_SHARE * point_speed(pelvis[:, None], fps)
+    travel = point_speed(pelvis[:, None], fps)
+    speed = speed - SPEED_SHARE * travel
+    level = point_speed(feet[..., 2:], fps) < RISE_LIMIT + RISE_SHARE * travel
     sure = (speed < SPEED_LIMITS[0]) & (height < HEIGHT_LIMITS[0])
-    possible = (speed < SPEED_LIMITS[1]) & (height < HEIGHT_LIMITS[1])
+    possible = (speed < SPEED_LIMITS[1]) & (height < HEIGHT_LIMITS[1]) & level
     frames = max(1, round(SHORTEST * fps))
     columns = []
     for column in range(feet.shape[1]):
-        down = _hysteresis(sure[:, column], possible[:, column])
+        down = _hysteresis((sure & level)[:, column], possible[:, column])
         down = ~_drop_short(~down, frames)
         columns.append(_drop_short(down, frames))
     return torch.stack(columns, dim=1)
@@ -91,7 +94,7 @@ def softened(contacts: Bool[Tensor, "T 4"]) -> Float[Tensor, "T 4"]:
     return 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
 
 
-def point_speed(points: Float[Tensor, "T C 3"], fps: float) -> Float[Tensor, "T C"]:
+def point_speed(points: Float[Tensor, "T C D"], fps: float) -> Float[Tensor, "T C"]:
     """Speed, m/s: central differences over `SPEED_WINDOW` to both sides, one-sided at the ends."""
     now = torch.arange(len(points))
     half = max(1, round(SPEED_WINDOW * fps))

@@ -1,7 +1,7 @@
 """Whole motion clips for training, of the kinds that recordings lack, with exact contacts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ Rng = np.random.Generator
 STRIDE = 4  # samples of the time line per frame
 SECONDS = (6.0, 15.0)  # length of a clip that has no end of its own
 FADE = 0.6  # s over which arms leave the swing of a walk for a gesture, and come back
+SWING = 0.75  # of the time between two steps, for careful steps
 TREAD, RISE = (0.27, 0.32), (0.15, 0.19)  # m, of a stair
 WALKING_ARMS: tuple[Pair, ...] = (
     ("carry", "carry"), ("carry", "hang"), ("pocket", "pocket"), ("phone", "hang"),
@@ -106,12 +107,12 @@ def _sideways(line: Timeline, seconds: float, rng: Rng) -> None:
 
 def _shuffle(
     line: Timeline, seconds: float, step_time: float, rng: Rng, *, strike: float,
-    sideways: float = 0.0,
+    release: float = -0.25, clearance: float = 0.06, sideways: float = 0.0,
 ) -> Array:  # fmt: skip
     """Alternate the feet without the pitches of a walk; returns how fully the person moves."""
     first = sideways if sideways != 0 else float(rng.choice([-1.0, 1.0]))
     count = max(4, round(seconds / step_time))
-    swing = 0.7 * step_time
+    swing = SWING * step_time
     landings = [line.clock + 0.2 + swing + k * step_time for k in range(count)]
     for k, landing in enumerate(landings):
         final = k >= count - 2
@@ -121,8 +122,8 @@ def _shuffle(
             width = 0.2 if k % 2 == 0 else 0.07
         line.steps.append(
             Step(
-                first * (-1) ** k, landing - swing, landing, at, width, 0.06, strike=strike,
-                release=-0.25, strike_time=0.14, release_time=0.12,
+                first * (-1) ** k, landing - swing, landing, at, width, clearance, strike=strike,
+                release=release, strike_time=0.14, release_time=0.12,
             )
         )  # fmt: skip
     start, end = landings[0] - 0.6 * step_time, landings[-1] + 0.25
@@ -140,17 +141,18 @@ def _stairs(direction: float) -> Script:
         tread, rise = rng.uniform(*TREAD), direction * rng.uniform(*RISE)
         step_time = rng.uniform(0.55, 0.75)
         start, count = rng.uniform(0.9, 1.6), rng.integers(8, 14)
-        straight = np.zeros_like(line.times)
-        actions.walk(line, seconds, tread / step_time, straight, rng.choice([-1.0, 1.0]))
-        line.steps = [replace(s, strike=0.05 if direction > 0 else -0.35, release=-0.5,
-                              clearance=0.12) for s in line.steps]  # fmt: skip
+        strike, release = (0.1, -0.4) if direction > 0 else (-0.4, -0.5)
+        moving = _shuffle(
+            line, seconds, step_time, rng, strike=strike, release=release, clearance=0.12
+        )
+        line.speed = line.speed + tread / step_time * moving
 
         def terrain(place: Array) -> float:
             return float(rise * np.clip(np.floor((place[0] - start) / tread) + 1, 0, count))
 
         line.terrain = terrain
         forward = np.cumsum(line.speed) * (line.times[1] - line.times[0])
-        behind = 1.8 if direction > 0 else 0.0  # the pelvis follows the rear foot upwards
+        behind = 1.2 if direction > 0 else 0.0  # the pelvis follows the rear foot upwards
         line.climb = rise * np.clip((forward - start) / tread + 1 - behind, 0, count)
         line.add("lean", (0.12 if direction > 0 else 0.02) * np.ones_like(line.times))
 

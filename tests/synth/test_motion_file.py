@@ -8,6 +8,7 @@ import pytest
 from slamhmr import artifacts
 from slamhmr.body import load_body
 from slamhmr.errors import InputError
+from slamhmr.synth.clips import make_clips
 from slamhmr.synth.scene import SceneSpec, make_scene
 from slamhmr.synth.write import truth
 
@@ -59,3 +60,15 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
     artifacts.write_arrays(tmp_path / "empty.npz", {"fps": np.array(30.0)})
     with pytest.raises(InputError, match="holds none of transl, trans"):
         make_scene(SceneSpec(motion=str(tmp_path / "empty.npz")), BODY)
+
+
+def test_imported_motions_bring_their_contacts(tmp_path: Path) -> None:
+    path = make_clips(1, 0, tmp_path)[0]  # a walk
+    scene = make_scene(SceneSpec(seed=2, frames=120, motion=str(path), camera="follow"), BODY)
+    recorded = artifacts.read_arrays(path)["contacts"].mean()
+    assert abs(float(scene.contacts.mean()) - recorded) < 0.1
+    arrays = artifacts.read_arrays(path)
+    arrays["contacts"] = arrays["contacts"][:-1]
+    artifacts.write_arrays(path, arrays)
+    with pytest.raises(InputError, match="holds contacts"):
+        make_scene(SceneSpec(seed=2, frames=120, motion=str(path)), BODY)

@@ -6,6 +6,7 @@ model; only the networks' own weights are kept, under the official names.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from priors.checkpoints import (
     read_torch_checkpoint,
     save_weights,
 )
+from priors.wham_body import contact_order
 
 WRAPPERS = ("gen_state_dict", "model", "state_dict")  # keys that may hold the state dict
 PREFIXES = ("module.", "vp_model.")  # of DataParallel and of VPoser's Lightning module
 SUFFIXES = (".tar", ".pth", ".pt", ".ckpt", ".bin")
 BODY_MODEL = "licensed body model"
+HUMOR_BODIES = ("male_bm.", "female_bm.", "neutral_bm.")
 
 
 @dataclass(frozen=True)
@@ -38,31 +41,14 @@ class Kind:
     licence: str
 
 
+MPG = "Max Planck, non-commercial research"
 KINDS = (
+    Kind("wham", "motion_encoder.", ("smpl.",), wham.state_shapes, "code: MIT"),
+    Kind("tcmr", "encoder.gru_", ("regressor.smpl.",), tcmr.state_shapes, "its LICENSE.md"),
+    Kind("humor", "prior_net.", HUMOR_BODIES, humor.state_shapes, "code: MIT"),
+    Kind("vposer_v1", "bodyprior_", (), partial(vposer.state_shapes, "vposer_v1"), MPG),
     Kind(
-        "wham", "motion_encoder.", ("smpl.",), wham.state_shapes, "WHAM: MIT, weights as its page"
-    ),
-    Kind("tcmr", "encoder.gru_", ("regressor.smpl.",), tcmr.state_shapes, "TCMR: its LICENSE.md"),
-    Kind(
-        "humor",
-        "prior_net.",
-        ("male_bm.", "female_bm.", "neutral_bm."),
-        humor.state_shapes,
-        "HuMoR: MIT",
-    ),
-    Kind(
-        "vposer_v1",
-        "bodyprior_",
-        (),
-        lambda: vposer.state_shapes("vposer_v1"),
-        "MPG, non-commercial",
-    ),
-    Kind(
-        "vposer_v2",
-        "encoder_net.",
-        ("bm_train.",),
-        lambda: vposer.state_shapes("vposer_v2"),
-        "MPG, non-commercial",
+        "vposer_v2", "encoder_net.", ("bm_train.",), partial(vposer.state_shapes, "vposer_v2"), MPG
     ),
 )
 
@@ -107,11 +93,23 @@ def convert(checkpoint: Path, out: Path | None = None) -> Conversion:
         "kind": kind.name,
         "source": checkpoint.name,
         "source_sha256": file_sha256(checkpoint),
-        "licence": f"that of the source ({kind.licence})",
+        "licence": f"that of the source, {kind.name} ({kind.licence})",
         "left_out": {BODY_MODEL: list(left_out)},
+        **_facts(state),
     }
     save_weights(path, {name: _stored(value) for name, value in tensors.items()}, card)
     return Conversion(kind.name, path, len(tensors), left_out)
+
+
+def _facts(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the arrays that are left out say about the network: the order of WHAM's contacts."""
+    feet, rest = state.get("smpl.J_regressor_feet"), state.get("smpl.v_template")
+    if not isinstance(feet, Tensor) or not isinstance(rest, Tensor):
+        return {}
+    if feet.dim() != 2 or len(feet) != 4 or rest.shape != (feet.shape[1], 3):
+        return {}
+    order = contact_order(feet.double(), rest.double())
+    return {"contact_order": list(order)} if len(order) > 0 else {}
 
 
 def default_path(checkpoint: Path) -> Path:

@@ -71,8 +71,16 @@ def test_procrustes_of_each_frame(golden):
     predicted, truth = both(golden, 14)
     centred = [metrics.align_root(points, points, LSP_ROOT) for points in (predicted, truth)]
     close(metrics.align_each_frame(*centred), golden["out_h36m14_S1_hat"])
+    centred = [metrics.align_root(points, points, (1, 2)) for points in both(golden, 24)]
+    close(metrics.align_each_frame(*centred)[::10], golden["out_smpl24_S1_hat"])
     whole = metrics.align_each_frame(*both(golden, 24))
     close(whole[:, :4], golden["out_local_aligned"])
+
+
+def test_mirrored_points_are_turned_not_reflected(golden):
+    ours = metrics.align_each_frame(golden["in_reflected"], golden["in_gt_joints"][:20, :14])
+    for name in ("reflect_numpy_S1_hat", "local_align_reflect"):
+        close(ours, golden[f"out_{name}"])
 
 
 def test_alignment_of_a_path(golden):

@@ -8,7 +8,7 @@ Source: github.com/yohanshin/WHAM at 2b54f77, as described in prose; eval mode o
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -189,10 +189,13 @@ def state_shapes() -> dict[str, tuple[int, ...]]:
         return {name: tuple(value.shape) for name, value in Wham().state_dict().items()}
 
 
-def load_wham(path: Path) -> Wham:
-    """Network with converted weights (.safetensors), in eval mode. Raises CheckpointError."""
-    tensors, _ = load_weights(path, state_shapes())
+def load_wham(path: Path) -> tuple[Wham, dict[str, Any]]:
+    """Network with converted weights (.safetensors) in eval mode, and its card ({} without one).
+
+    Raises CheckpointError.
+    """
+    tensors, card = load_weights(path, state_shapes())
     with torch.device("meta"):
         network = Wham()
     network.load_state_dict(tensors, assign=True)
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False), card

@@ -75,3 +75,22 @@ class LinearBody:
         offset = joints[:, [LEFT_HIP, RIGHT_HIP]].mean(dim=1)
         middle = offset[:, None]
         return BodyPoints(joints - middle, feet - middle, offset, vertices - middle)
+
+
+def contact_order(
+    feet_regressor: Float[Tensor, "4 V"], v_template: Float[Tensor, "V 3"]
+) -> tuple[str, ...]:
+    """Which point of the feet each contact is, from the regressor that WHAM was trained with.
+
+    SMPL rests with x to its left and z ahead: of the two points on a side the farther ahead is the
+    toe. Empty where there are not two points on each side.
+    """
+    points = feet_regressor @ v_template
+    left = points[:, 0] > 0
+    if int(left.sum()) != 2:
+        return ()
+    names = []
+    for side, ahead in zip(left.tolist(), points[:, 2], strict=True):
+        toe = bool(ahead >= points[left == side, 2].max())
+        names.append(("left_" if side else "right_") + ("big_toe" if toe else "heel"))
+    return tuple(names) if len(set(names)) == 4 else ()

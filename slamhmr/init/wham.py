@@ -34,6 +34,9 @@ from slamhmr.threads import bounded_threads
 from slamhmr.types import CameraTrack, Initial, Observations
 
 LOG = logging.getLogger(__name__)
+# Of the foot vertices in WHAM's metrics (3216, 3387, 6617, 6787). The contacts' own order is only
+# in a regressor that checkpoints may carry, from which `slamhmr convert` reads it.
+ASSUMED_ORDER = ("left_big_toe", "left_heel", "right_big_toe", "right_heel")
 WIDTH = 1024  # of HMR2's features
 WHERE = (
     "get wham_vit_bedlam_w_3dpw.pth.tar from github.com/yohanshin/WHAM, run `slamhmr convert` on "
@@ -52,9 +55,8 @@ class Options:
     flip: bool = False  # average with the mirror image; needs `features_mirrored` beside features
     start: Literal["geometric", "lift"] = "geometric"  # initialiser of the first frames
     min_points: int = 6  # COCO keypoints of confidence 0.3 that make a frame usable
-    # Points of the four contacts in the checkpoint's order. The order is written only in a
-    # regressor that is not with the weights; this is that of the foot vertices in WHAM's metrics.
-    contact_order: tuple[str, ...] = ("left_big_toe", "left_heel", "right_big_toe", "right_heel")
+    # Points of the four contacts in the network's order; empty: as the card of the weights says
+    contact_order: tuple[str, ...] = ()
     velocity_sigma: float = 0.2  # m/s per axis, assumed: the network says none
 
 
@@ -90,12 +92,7 @@ def initialise(
             f"observations have {frames} frames, cameras {len(cameras.world_from_cam)}; "
             "both must come from the same frames (cameras.npz)"
         )
-    network = _network(options)
-    if set(options.contact_order) != set(CONTACT_POINTS):
-        raise ConfigError(
-            f"options.wham.contact_order is {list(options.contact_order)}; it must be an order of "
-            f"{list(CONTACT_POINTS)}"
-        )
+    network, order = _network(options)
     features = _features(options, people, frames)
     found = tracks(observations, cameras, options.min_points, features, cuts)
     for person, name in enumerate(observations.person_id.tolist()):
@@ -107,17 +104,30 @@ def initialise(
     begun = [begin(track, observations, cameras, body, options.start) for track in found]
     found = [track for track, _ in begun]
     starts = [start for _, start in begun]
-    results = _run(network, found, starts, observations.image_size, body, options)
+    results = _run(network, found, starts, observations.image_size, body, order, flip=options.flip)
     return _joined(found, results, observations, options)
 
 
-def _network(options: Options) -> Wham:
+def _network(options: Options) -> tuple[Wham, tuple[str, ...]]:
+    """Weights and the order of their contacts."""
     if options.checkpoint == "":
         raise MissingAsset(f"init 'wham' has no weights; {WHERE}")
     try:
-        return load_wham(Path(options.checkpoint).expanduser())
+        network, card = load_wham(Path(options.checkpoint).expanduser())
     except CheckpointError as error:
         raise MissingAsset(f"{error}; {WHERE}") from error
+    order = options.contact_order
+    if len(order) == 0:
+        order = tuple(card.get("contact_order", ()))
+    if len(order) == 0:
+        LOG.warning("order of WHAM's contacts assumed: %s", ", ".join(ASSUMED_ORDER))
+        order = ASSUMED_ORDER
+    if sorted(order) != sorted(CONTACT_POINTS):
+        raise ConfigError(
+            f"options.wham.contact_order is {list(order)}; it must be an order of "
+            f"{list(CONTACT_POINTS)}"
+        )
+    return network, order
 
 
 def _features(options: Options, people: int, frames: int) -> Float[Tensor, "N T M 1024"] | None:
@@ -157,14 +167,16 @@ def _run(
     starts: list[Beginning],
     image_size: tuple[int, int],
     body: BodyModel,
-    options: Options,
+    order: tuple[str, ...],
+    *,
+    flip: bool,
 ) -> list[_Found]:
     """All tracks as people of one batch, padded at their ends, which changes nothing before."""
-    predictor, trajectory = Predictor(network), Trajectory(network, _posing(body, options))
+    predictor, trajectory = Predictor(network), Trajectory(network, _posing(body, order))
     longest = max(len(track.at) for track in found)
     view = _view(found, starts, image_size, longest, mirrored=False)
     with bounded_threads(1):
-        if options.flip:
+        if flip:
             other = _view(found, starts, image_size, longest, mirrored=True)
             prediction = predict_averaged(predictor, (view, other))
         else:
@@ -174,7 +186,7 @@ def _run(
         motion, _ = trajectory.step(
             trajectory.init_state(len(found)), prediction, sides.float(), lens.float()
         )
-    return [_read(track, row, prediction, motion, body, options) for row, track in enumerate(found)]
+    return [_read(track, row, prediction, motion, body, order) for row, track in enumerate(found)]
 
 
 def _view(
@@ -216,9 +228,9 @@ def _matrices(intrinsics: Float[Tensor, "S 4"]) -> Float[Tensor, "S 3 3"]:
     return matrix
 
 
-def _posing(body: BodyModel, options: Options) -> Body:
+def _posing(body: BodyModel, order: tuple[str, ...]) -> Body:
     """This body as WHAM's: joints and feet from the middle of the hips, the pelvis at 0."""
-    names = (*COCO_KEYPOINTS, *options.contact_order)
+    names = (*COCO_KEYPOINTS, *order)
 
     def pose(rotations: Tensor, betas: Tensor) -> BodyPoints:
         points = points_of(body, rotations.double(), _shapes(betas.double(), body), names).float()
@@ -247,7 +259,7 @@ def _read(
     prediction: Prediction,
     motion: Motion,
     body: BodyModel,
-    options: Options,
+    order: tuple[str, ...],
 ) -> _Found:
     """One track of the batch, at the video's frames, for the pelvis joint."""
     count = len(track.at)
@@ -256,8 +268,8 @@ def _read(
     size = motion.rotations.shape[1]
     middle = motion.body.offset.reshape(-1, size, 3)[row, :count].double()
     betas = _shapes(prediction.betas[row, :count].double(), body).mean(dim=0)
-    order = [options.contact_order.index(name) for name in CONTACT_POINTS]
-    contacts = prediction.contact[row, :count][:, order].double().clamp(0, 1)
+    columns = [order.index(name) for name in CONTACT_POINTS]
+    contacts = prediction.contact[row, :count][:, columns].double().clamp(0, 1)
     velocity = _pelvis_velocity(motion, row, count, rotations, middle)
 
     def back(values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from priors.checkpoints import save_weights
 from priors.rotation6d import matrix_to_rows
 from priors.wham import Clip, Prediction, Predictor, Start, Wham
 from slamhmr.body import BodyModel, load_body
-from slamhmr.errors import InputError, MissingAsset
+from slamhmr.errors import ConfigError, InputError, MissingAsset
 from slamhmr.geometry import apply, invert, rigid
 from slamhmr.init.wham import Options, initialise
 from slamhmr.init.wham_start import MIDDLE, begin
@@ -29,6 +29,7 @@ SPEC = SceneSpec(
     seed=1, frames=24, motion="walk", camera="follow", keypoint_noise=0.0, outliers=0.0,
     slam_rotation_deg=0.0, slam_drift=0.0, people=2,
 )  # fmt: skip
+ORDER = ["right_heel", "left_heel", "left_big_toe", "right_big_toe"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def quick_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def filled(monkeypatch: pytest.MonkeyPatch) -> Options:
     """Options whose checkpoint is the golden network, not read from disk."""
-    monkeypatch.setattr("slamhmr.init.wham.load_wham", lambda _: network_of_motion())
+    monkeypatch.setattr("slamhmr.init.wham.load_wham", lambda _: (network_of_motion(), {}))
     return Options(checkpoint="filled.safetensors")
 
 
@@ -116,7 +117,7 @@ def knowing(scene: Scene, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> l
         offset = corner + size / 2 - scene.intrinsics[:, 2:]
         aside = in_camera[..., :2] - 2 * offset / (s * side)[..., None]
         camera = torch.cat([s[..., None], aside], dim=-1)
-        order = [CONTACT_POINTS.index(name) for name in Options().contact_order]
+        order = [CONTACT_POINTS.index(name) for name in ORDER]
         return Prediction(
             torch.zeros(people, frames, 17, 3), torch.zeros(people, frames, 563),
             entries.float(), velocity.float(), pose.float(), torch.zeros(people, frames, 10),
@@ -124,7 +125,9 @@ def knowing(scene: Scene, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> l
         )  # fmt: skip
 
     monkeypatch.setattr(Predictor, "predict", predict)
-    monkeypatch.setattr("slamhmr.init.wham.load_wham", lambda _: network)
+    monkeypatch.setattr(
+        "slamhmr.init.wham.load_wham", lambda _: (network, {"contact_order": ORDER})
+    )
     return asked
 
 
@@ -269,6 +272,13 @@ def test_unusable_features_are_refused(seen, body, filled, tmp_path, arrays, say
     np.savez(path, **arrays)
     with pytest.raises(InputError, match=says):
         initialise(*seen, body, replace(filled, features=str(path)))
+
+
+def test_contacts_need_an_order_of_the_four_points(seen, body, filled, caplog):
+    initialise(*seen, body, filled)
+    assert "order of WHAM's contacts assumed" in caplog.text
+    with pytest.raises(ConfigError, match="must be an order of"):
+        initialise(*seen, body, replace(filled, contact_order=("left_heel",) * 4))
 
 
 def test_missing_weights_say_where_to_get_them(seen, body, tmp_path):

@@ -170,7 +170,9 @@ def test_weights_load_strictly(tmp_path):
     path = tmp_path / "wham.safetensors"
     state = dict(network().state_dict())
     save_weights(path, state, {"name": "filled"})
-    loaded = load_wham(path).state_dict()
+    loaded, card = load_wham(path)
+    assert card["name"] == "filled"
+    loaded = loaded.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
     del state["integrator.layer2.bias"]
     save_weights(path, state, {"name": "filled"})

@@ -18,6 +18,7 @@ BENCHMARKS = {  # modules of slamhmr.bench with a function `run`
     "speed": "seconds, memory and accuracy against frames and people",
     "convergence": "the solver and L-BFGS on one energy",
     "posterior": "how often the truth is inside the stated uncertainties",
+    "ablation": "what every learned part is worth",
 }
 BELOW_GATES = 3
 INTERRUPTED = 130
@@ -89,6 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
     motion.add_argument("--procedural", type=int, metavar="COUNT", help="made-up motions")
     motion.add_argument("--seed", type=int, default=0, help="of the made-up motions")
     motion.set_defaults(run=_import_motion)
+
+    train = commands.add_parser("train", help="train our own networks on motion files")
+    train.add_argument("kind", choices=["lifter", "pose", "transition"])
+    train.add_argument("--motions", type=Path, required=True, metavar="DIR")
+    train.add_argument("--out", type=Path, metavar="FILE", help="weights (KIND.safetensors)")
+    train.add_argument("fields", nargs="*", metavar="key=value", help="minutes=55 seed=0 device=cuda")
+    train.set_defaults(run=_train)
 
     bench = commands.add_parser("bench", help="measure the solver on made scenes")
     benchmarks = bench.add_subparsers(required=True, metavar="BENCHMARK")
@@ -185,6 +193,14 @@ def _convert(options: argparse.Namespace) -> int:
         print(convert(options.checkpoint, options.out))
     except CheckpointError as error:
         raise InputError(str(error)) from error
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from slamhmr.training import train
+
+    out = options.out or Path(f"{options.kind}.safetensors")
+    print(train(options.kind, options.motions, out, options.fields))
     return 0
 
 

@@ -19,6 +19,7 @@ SLAM: dict[str, str] = {
     "file": "slamhmr.slam.file",
 }
 INITIALISERS: dict[str, str] = {
+    "lift": "slamhmr.init.lift",
     "geometric": "slamhmr.init.geometric",
     "file": "slamhmr.init.file",
     "tcmr": "slamhmr.init.tcmr",

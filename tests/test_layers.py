@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "report_page",
         "posterior",
     ),
-    ("steps", "doctor"),
+    ("steps", "doctor", "training"),
     ("pipeline",),
     ("demo", "bench"),
     ("cli",),

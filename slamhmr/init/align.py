@@ -10,25 +10,22 @@ from torch import Tensor
 
 from slamhmr.body import BodyModel, forward_points
 from slamhmr.cameras import uncorrected
-from slamhmr.contacts import contacts_from_kinematics, point_velocity
+from slamhmr.contacts import contacts_from_kinematics
 from slamhmr.errors import InputError
 from slamhmr.geometry import rigid, rotation_between
-from slamhmr.init.gravity import robust_up
+from slamhmr.init.gravity import LEARNED_SIGMA, robust_up
+from slamhmr.init.scale import camera_scale, lower_foot
 from slamhmr.init.scene_points import floor_scale
+from slamhmr.scene import point_set
 from slamhmr.skeleton import CONTACT_POINTS
 from slamhmr.types import FREE_SCALE_SIGMA, CameraTrack, Initial, Observations, SceneState
 
-ACROSS_SIGMA = 0.2  # m/s, velocity of a standing foot across the line of sight
-ALONG_SIGMA = 2.0  # m/s, along it, where one camera hardly sees; 0.6 left the scale 8 % off, not 5
-PERSON_SPEED = 2.0  # m/s, scale of how fast people move, a weak regulariser of the scale
-PERSON_WEIGHT = 0.03
+VELOCITY_SIGMA = 0.4  # m/s, of a predicted velocity that comes without one
 AGREEMENT = 1.35  # factor within which feet may refine the scale that the floor's points give
-SCALE_SPEEDS = (0.01, 20.0)  # m/s, median speed of the camera at the ends of the searched scales
 UP_DOUBT = 0.1  # rad, gravity from people who stand
 CAMERA_HEIGHT = (1.5, 0.6)  # m, mean and scale (Cauchy) of a camera above the floor
 FLOOR_SIGMA = 0.08  # m, height of one standing foot
 STEP_SECONDS = 0.5  # heights of a foot within a step are one measurement
-LOWEST_SIGMA = 0.03  # m, a foot this much higher than the other is probably swinging
 
 
 def align(
@@ -51,7 +48,7 @@ def align(
     points, names = _camera_points(initial, body)
     feet, fps = [names.index(name) for name in CONTACT_POINTS], observations.fps
     clearance = body.point_template[feet, 1] - body.v_template[:, 1].min()  # above a flat sole
-    up = gravity_up(points, names, observed, cameras.world_from_cam[:, :3, :3])
+    up = _first_up(initial, points, names, observed, cameras.world_from_cam[:, :3, :3])
     levelled = level_cameras(cameras, up)
     for last in (False, True):
         turn = levelled.world_from_cam[:, :3, :3]
@@ -59,17 +56,21 @@ def align(
         swung = torch.einsum("tij,ntpj->ntpi", turn, points)
         scale, sigma = 1.0, FREE_SCALE_SIGMA
         if cameras.moving and not cameras.scale_known:
-            scale, sigma = _scale(swung, names, clearance, levelled, observed, fps, cuts=cuts)
+            going = _going(initial, body, turn)
+            scale, sigma = _scale(
+                swung, names, clearance, levelled, observed, fps, going, initial.contacts, cuts=cuts
+            )
         world = swung + scale * centres[None, :, None]
         soles = world[:, :, feet]
         soles[..., 2] -= clearance
-        contacts, ground = _contacts_and_floor(soles, swung[:, :, feet], observed, fps, cuts)
+        contacts, ground = _contacts_and_floor(
+            soles, swung[:, :, feet], observed, fps, cuts, initial.contacts
+        )
         if not last:
             eyes = scale * centres.mean(dim=0)
-            up = _floor_normal(soles, contacts, eyes, fps)
+            doubt = UP_DOUBT if initial.up_cam is None else LEARNED_SIGMA
+            up = _floor_normal(soles, contacts, eyes, fps, doubt)
             levelled = level_cameras(levelled, up)
-    if initial.contacts is not None:
-        contacts = initial.contacts
     root = turn @ initial.cam_from_root[..., :3, :3]
     return SceneState(
         person_id=initial.person_id,
@@ -86,6 +87,38 @@ def align(
         **uncorrected(len(turn)),
         cameras=levelled,
     )
+
+
+def _first_up(
+    initial: Initial,
+    points: Float[Tensor, "N T P 3"],
+    names: list[str],
+    observed: Bool[Tensor, "N T"],
+    world_from_cam: Float[Tensor, "T 3 3"],
+) -> Float[Tensor, "3"]:
+    """Up in the SLAM world as the start says it, by its sigmas; else from how people stand."""
+    if initial.up_cam is None:
+        return gravity_up(points, names, observed, world_from_cam)
+    axes = torch.einsum("tij,ntj->nti", world_from_cam, initial.up_cam)
+    sigma = torch.full_like(axes[..., 0], UP_DOUBT)
+    if initial.up_sigma is not None:
+        sigma = initial.up_sigma
+    return robust_up(axes[observed], sigma[observed] ** -2, world_from_cam, LEARNED_SIGMA)
+
+
+def _going(
+    initial: Initial, body: BodyModel, turn: Float[Tensor, "T 3 3"]
+) -> tuple[Float[Tensor, "N T 3"], Float[Tensor, "N T"]] | None:
+    """Velocity of every pelvis in the levelled axes, m/s, and its sigma, if the start says it."""
+    if initial.root_velocity is None:
+        return None
+    sizes = torch.stack([point_set(body).size(betas) for betas in initial.betas])
+    root = turn @ initial.cam_from_root[..., :3, :3]
+    velocity = sizes[:, None, None] * (root @ initial.root_velocity[..., None])[..., 0]
+    sigma = torch.full_like(velocity[..., 0], VELOCITY_SIGMA)
+    if initial.root_velocity_sigma is not None:
+        sigma = initial.root_velocity_sigma.mean(dim=-1)
+    return velocity, sigma
 
 
 def level_cameras(cameras: CameraTrack, up: Float[Tensor, "3"]) -> CameraTrack:
@@ -116,13 +149,15 @@ def _scale(
     cameras: CameraTrack,
     observed: Bool[Tensor, "N T"],
     fps: float,
+    going: tuple[Float[Tensor, "N T 3"], Float[Tensor, "N T"]] | None,
+    contacts: Float[Tensor, "N T 4"] | None,
     *,
     cuts: tuple[int, ...],
 ) -> tuple[float, float]:
     """Metres per SLAM unit and the standard deviation of its log.
 
-    The floor's points decide where the SLAM system gave points; standing feet refine that, and
-    decide alone where there is no floor.
+    The floor's points decide where the SLAM system gave points; standing feet (and velocities that
+    the start predicts) refine that, and decide alone where there is no floor.
     """
     feet = swung[:, :, [names.index(name) for name in CONTACT_POINTS]]
     centres = cameras.world_from_cam[:, :3, 3]
@@ -133,11 +168,23 @@ def _scale(
         neck = swung[:, :, names.index("neck")]
         found = floor_scale(cameras.points, cameras.world_from_cam, soles, neck, observed, fps)
     if found is None:
-        scale = camera_scale(feet, swung[:, :, 0], centres, observed, fps, cuts=cuts)
+        scale = camera_scale(
+            feet, swung[:, :, 0], centres, observed, fps, going=going, contacts=contacts, cuts=cuts
+        )
         return scale, FREE_SCALE_SIGMA
     middle, sigma = found
     near = (math.exp(middle) / AGREEMENT, math.exp(middle) * AGREEMENT)
-    scale = camera_scale(feet, swung[:, :, 0], centres, observed, fps, near, cuts=cuts)
+    scale = camera_scale(
+        feet,
+        swung[:, :, 0],
+        centres,
+        observed,
+        fps,
+        near,
+        going=going,
+        contacts=contacts,
+        cuts=cuts,
+    )
     if not near[0] * 1.03 < scale < near[1] / 1.03:  # feet disagree: they are misjudged
         return math.exp(middle), sigma
     return math.sqrt(scale * math.exp(middle)), sigma
@@ -168,89 +215,26 @@ def gravity_up(
     return robust_up(axes[observed], vote[observed], world_from_cam)
 
 
-def camera_scale(
-    feet: Float[Tensor, "N T 4 3"],
-    pelvis: Float[Tensor, "N T 3"],
-    centres: Float[Tensor, "T 3"],
-    observed: Bool[Tensor, "N T"],
-    fps: float,
-    between: tuple[float, float] | None = None,
-    *,
-    cuts: tuple[int, ...] = (),
-) -> float:
-    """Metres per SLAM unit: a standing foot does not move, s dc/dt + d(R x)/dt = 0.
-
-    `feet` and `pelvis` are relative to the camera, in the levelled axes, metres. Robust
-    (Geman-McClure) 1-D problem over lower feet, searched on a logarithmic grid (`between` two
-    scales), then re-weighted least squares. A weak preference for people who move slowly decides
-    where no foot does.
-    """
-    velocity, known = point_velocity(feet, fps, observed, cuts)
-    camera, _ = point_velocity(centres[None, :, None], fps, torch.ones_like(observed[:1]), cuts)
-    camera = camera[0, :, 0]
-    body_velocity, _ = point_velocity(pelvis[:, :, None], fps, observed, cuts)
-    root_metric = _whitening(feet)
-    weight = _lower_foot(feet) * known[..., None]
-    across = (root_metric @ velocity[..., None])[..., 0][weight > 0.05]
-    frames = (weight > 0.05).nonzero()[:, 1]
-    moved = (root_metric[weight > 0.05] @ camera[frames][..., None])[..., 0]
-    weight = weight[weight > 0.05]
-    person, person_camera = body_velocity[:, :, 0][known], camera[known.nonzero()[:, 1]]
-    speed = camera.norm(dim=-1)
-    typical = float(speed[speed > 0].median()) if bool((speed > 0).any()) else 0.0
-    if len(weight) < 10 or typical <= 0:
-        raise InputError(
-            "the scale of the camera path cannot be found: the camera stands or people are seen in "
-            "too few frames; set scale_known or moving = false in cameras.npz"
-        )
-
-    def cost(scale: float) -> float:
-        squared = ((across + scale * moved) ** 2).sum(dim=-1)
-        walking = ((person + scale * person_camera) ** 2).sum(dim=-1) / PERSON_SPEED**2
-        return float(
-            (weight * squared / (1 + squared)).sum() + PERSON_WEIGHT * torch.log1p(walking).sum()
-        )
-
-    if between is None:
-        between = (SCALE_SPEEDS[0] / typical, SCALE_SPEEDS[1] / typical)
-    low, high = (math.log(limit) for limit in between)
-    grid = torch.linspace(low, high, 300, dtype=torch.float64).exp().tolist()
-    scale = min(grid, key=cost)
-    for _ in range(20):
-        squared = ((across + scale * moved) ** 2).sum(dim=-1)
-        irls = weight / (1 + squared) ** 2
-        top = (irls * (across * moved).sum(dim=-1)).sum()
-        found = float(-top / (irls * (moved**2).sum(dim=-1)).sum().clamp_min(1e-12))
-        scale = min(max(found, grid[0]), grid[-1])
-    return scale
-
-
-def _whitening(points: Float[Tensor, "N T C 3"]) -> Float[Tensor, "N T C 3 3"]:
-    """Inverse square root of the velocity covariance: loose along the line of sight."""
-    ray = torch.nn.functional.normalize(points, dim=-1)
-    outer = ray[..., :, None] * ray[..., None, :]
-    return (torch.eye(3, dtype=points.dtype) - outer) / ACROSS_SIGMA + outer / ALONG_SIGMA
-
-
-def _lower_foot(feet: Float[Tensor, "N T 4 3"]) -> Float[Tensor, "N T 4"]:
-    """Chance that a point is on the ground, from heights above the lowest of the four."""
-    height = feet[..., 2]
-    above = height - height.amin(dim=-1, keepdim=True)
-    return torch.exp(-0.5 * (above / LOWEST_SIGMA) ** 2)
-
-
 def _contacts_and_floor(
     feet: Float[Tensor, "N T 4 3"],
     sight: Float[Tensor, "N T 4 3"],
     observed: Bool[Tensor, "N T"],
     fps: float,
     cuts: tuple[int, ...],
+    predicted: Float[Tensor, "N T 4"] | None,
 ) -> tuple[Float[Tensor, "N T 4"], Float[Tensor, "4"]]:
-    """Contacts and a horizontal floor, each from the other, starting from speed alone."""
+    """Contacts and a horizontal floor, each from the other, starting from speed alone.
+
+    Predicted contacts are taken as they are.
+    """
     ground: Float[Tensor, "4"] | None = None
     for _ in range(3):
-        contacts = contacts_from_kinematics(feet, fps, ground, observed, sight, cuts)
-        weight = contacts * _lower_foot(feet) + 1e-4 * observed[..., None]
+        contacts = (
+            predicted
+            if predicted is not None
+            else contacts_from_kinematics(feet, fps, ground, observed, sight, cuts)
+        )
+        weight = contacts * lower_foot(feet) + 1e-4 * observed[..., None]
         height = _weighted_median(feet[..., 2][observed].flatten(), weight[observed].flatten())
         ground = torch.tensor([0.0, 0.0, 1.0, -height], dtype=torch.float64)
     assert ground is not None
@@ -262,14 +246,15 @@ def _floor_normal(
     contacts: Float[Tensor, "N T 4"],
     eyes: Float[Tensor, "3"],
     fps: float,
+    doubt: float = UP_DOUBT,
 ) -> Float[Tensor, "3"]:
     """Up corrected by the plane that standing feet lie on: h = a x + b y + c, Cauchy re-weighted.
 
-    The correction is held by `UP_DOUBT`. Feet within `STEP_SECONDS` are one measurement, and the
+    The correction is held by `doubt` rad. Feet within `STEP_SECONDS` are one measurement, and the
     camera is one: it is probably held `CAMERA_HEIGHT` above the same plane (a lean towards the
     camera, which no single camera sees well, shows there). A walk on a slope levels the slope.
     """
-    weight = (contacts * _lower_foot(feet) / (4 * STEP_SECONDS * fps)).flatten()
+    weight = (contacts * lower_foot(feet) / (4 * STEP_SECONDS * fps)).flatten()
     below = eyes - torch.tensor([0.0, 0.0, CAMERA_HEIGHT[0]], dtype=feet.dtype)
     place = torch.cat([feet.flatten(0, 2), below[None]])
     weight = torch.cat([weight, torch.ones_like(weight[:1])])
@@ -277,7 +262,7 @@ def _floor_normal(
     sigma[-1] = CAMERA_HEIGHT[1]
     rows = torch.cat([place[:, :2], torch.ones_like(place[:, :1])], dim=-1)
     rows[:, :2] -= rows[:-1, :2].mean(dim=0)
-    hold = torch.diag(torch.tensor([1.0, 1.0, 0.0], dtype=feet.dtype)) / UP_DOUBT**2
+    hold = torch.diag(torch.tensor([1.0, 1.0, 0.0], dtype=feet.dtype)) / doubt**2
     hold = hold + 1e-6 * torch.eye(3, dtype=feet.dtype)
     height = _weighted_median(place[:-1, 2], weight[:-1] + 1e-9)
     plane = torch.tensor([0.0, 0.0, height], dtype=feet.dtype)

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 LEAN_SIGMA = 0.17  # rad (10 deg), lean beyond which a single vote counts less
-VOTES_SIGMA = 0.10  # rad, error that all votes of a clip have in common
+VOTES_SIGMA = 0.10  # rad, error that all votes of a clip have in common: of trunks and legs
+LEARNED_SIGMA = 0.04  # rad, the same of votes by a network
 ROLL_SIGMA = 0.15  # rad, roll of a camera; weak, for people are seen to stand upright sideways
 PITCH = (0.09, 0.20)  # rad, downward pitch of a camera: mean and scale (Cauchy)
 
@@ -16,8 +17,11 @@ def robust_up(
     axes: Float[Tensor, "V 3"],
     vote: Float[Tensor, "V"],
     world_from_cam: Float[Tensor, "T 3 3"],
+    common: float = VOTES_SIGMA,
 ) -> Float[Tensor, "3"]:
     """Up in the world of the cameras: weighted Cauchy mean of the unit `axes`.
+
+    `common` rad is the error that all votes share.
 
     How far a body leans towards a single camera is poorly seen, so the cameras add two weak
     opinions: x axes are level, and the view goes slightly downwards (robust: a camera that looks
@@ -31,7 +35,7 @@ def robust_up(
     for _ in range(30):
         angle = torch.arccos((axes @ up).clamp(-1, 1))
         weight = vote / (1 + (angle / LEAN_SIGMA) ** 2)
-        weight = weight / weight.sum().clamp_min(1e-12) / VOTES_SIGMA**2
+        weight = weight / weight.sum().clamp_min(1e-12) / common**2
         off = (math.asin(max(-1.0, min(1.0, float(-ahead @ up)))) - PITCH[0]) / PITCH[1]
         pitch = 1 / PITCH[1] ** 2 / (1 + off**2)
         matrix = weight.sum() * torch.eye(3, dtype=up.dtype) + roll

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slamhmr.errors import InputError
-from slamhmr.motions.motion import SUFFIXES, Motion, import_motion, save_motion
+from slamhmr.motions.motion import SUFFIXES, LostHeight, import_motion, save_motion
 
 log = logging.getLogger(__name__)
-TRAVEL, BOB = 1.0, 0.005  # m; walking raises the pelvis by 0.03-0.06, running by 0.1
 NOT_MOTION = frozenset({"readme", "license", "licence", "index"})  # texts that lie beside data
 
 
@@ -16,6 +15,7 @@ def import_motions(sources: Sequence[Path], out: Path, *, fps: float | None = No
     """Write one motion file `FOLDER_NAME.npz` per recording; returns the paths written.
 
     `sources` are files or directories, which are searched. `fps` overrides the rate of every file.
+    Recordings without the pelvis' vertical motion are left out with a warning.
 
     Raises:
         InputError: a source is missing or unreadable, nothing was found, or two recordings would
@@ -33,9 +33,10 @@ def import_motions(sources: Sequence[Path], out: Path, *, fps: float | None = No
         targets[target] = path
     written = []
     for number, (target, path) in enumerate(targets.items(), start=1):
-        motion = import_motion(path, fps=fps)
-        if lost_its_height(motion):
-            log.warning("'%s' left out: its pelvis travels without ever rising or sinking", path)
+        try:
+            motion = import_motion(path, fps=fps)
+        except LostHeight as error:
+            log.warning("left out: %s", error)
             continue
         save_motion(target, motion)
         log.info(
@@ -45,12 +46,6 @@ def import_motions(sources: Sequence[Path], out: Path, *, fps: float | None = No
         )  # fmt: skip
         written.append(target)
     return written
-
-
-def lost_its_height(motion: Motion) -> bool:
-    """Whether the file that it came from lacks the vertical motion of the pelvis (CMU 002_03)."""
-    extent = motion.pelvis.amax(dim=0) - motion.pelvis.amin(dim=0)
-    return bool(extent[:2].norm() > TRAVEL and extent[2] < BOB)
 
 
 def find_recordings(sources: Sequence[Path]) -> list[Path]:

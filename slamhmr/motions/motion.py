@@ -19,6 +19,7 @@ from slamhmr.motions.amc import read_amc
 from slamhmr.motions.bvh import read_bvh
 from slamhmr.motions.deepmimic import read_deepmimic
 from slamhmr.motions.floor import floor_contacts, floor_height, foot_points, softened
+from slamhmr.motions.limits import within_limits
 from slamhmr.motions.plant import Posed, plant_feet
 from slamhmr.motions.retarget import LEG_LENGTH, Retargeted, leg_length, retarget, rig_of
 from slamhmr.motions.rigs import Rig
@@ -32,10 +33,15 @@ LOW_PASS = 8.0  # Hz
 # then a few frames of settling. Kicks and runs reach 14 m/s.
 JUMP_SPEED, SETTLED_SPEED = 30.0, 8.0  # m/s
 JUMP_WINDOW, JUMP_MARGIN = 0.06, 0.1  # s
+TRAVEL, BOB = 1.0, 0.01  # m; a walk raises the pelvis by 0.03-0.06, CMU's 002_01-03 by < 0.001
 # CMU's salsa (subjects 60 and 61) was recorded at 60 fps, as the index of all trials says, but its
 # files say 120: at 120 the dancers are twice too fast.
 SALSA = re.compile(r"(^|/)salsa/\d+\.bvh$|(^|[/_])6[01]_\d+\.(bvh|amc)$")
 SALSA_FPS = 60.0
+
+
+class LostHeight(InputError):
+    """A recording whose exporter dropped the vertical motion of the pelvis."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,13 @@ class Motion:
 def import_motion(path: Path, *, fps: float | None = None) -> Motion:
     """SMPL motion of a .bvh, .amc (its .asf beside it), DeepMimic or AMASS file, at 30 fps.
 
-    Low-passed at 8 Hz; unclean first frames are dropped. `fps` overrides the rate of the file.
-    Positions are scaled by leg length to the default body and put on a floor at 0.
+    Low-passed at 8 Hz; unclean first frames are dropped, feet and heads turned over put right.
+    `fps` overrides the rate of the file. Positions are scaled by leg length to the default body and
+    put on a floor at 0.
 
     Raises:
         InputError: unknown suffix, damaged file, a skeleton that no rig fits, a wrong rate.
+        LostHeight: the pelvis travels without ever rising or sinking.
     """
     if fps is not None and not 0 < fps < math.inf:
         raise InputError(f"frame rate {fps} must be positive")
@@ -69,11 +77,15 @@ def import_motion(path: Path, *, fps: float | None = None) -> Motion:
         whole, rate = read_amass(path, body)
     else:
         whole, rate = _read_skeleton(path, fps)
+    extent = whole.pelvis.amax(dim=0) - whole.pelvis.amin(dim=0)
+    if float(extent[:2].norm()) > TRAVEL and float(extent[2]) < BOB:
+        raise LostHeight(f"motion '{path}': the file has lost the rise and fall of the pelvis")
     clean = resample(whole, fps if fps is not None else rate, MOTION_FPS)
     parents = list(SMPL_PARENTS[1:BODY_JOINT_COUNT])
     local = clean.rotations[:, parents].transpose(-1, -2) @ clean.rotations[:, 1:]
+    local, tracked = within_limits(local, clean.tracked)
     return grounded(
-        body, clean.rotations[:, 0], clean.pelvis, local, clean.tracked,
+        body, clean.rotations[:, 0], clean.pelvis, local, tracked,
         source=f"{path.parent.name}/{path.name}",
     )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """AMASS files, and directories of recordings."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,8 @@ import pytest
 import torch
 
 from slamhmr.errors import InputError
-from slamhmr.motions.batch import import_motions, lost_its_height
-from slamhmr.motions.motion import import_motion, load_motion
+from slamhmr.motions.batch import import_motions
+from slamhmr.motions.motion import LostHeight, import_motion, load_motion
 from slamhmr.skeleton import SMPL_JOINTS
 
 
@@ -85,9 +84,13 @@ def test_a_directory_becomes_motion_files(tmp_path: Path) -> None:
         import_motions([tmp_path / "empty"], tmp_path / "out")
 
 
-def test_a_walk_without_height_is_left_out(tmp_path: Path) -> None:
-    motion = import_motion(amass_file(tmp_path / "a.npz"))
-    assert not lost_its_height(motion)
-    flat = motion.pelvis.clone()
-    flat[:, 0], flat[:, 2] = torch.linspace(0, 2, len(flat)), 0.9
-    assert lost_its_height(replace(motion, pelvis=flat))
+def test_a_walk_without_height_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flat = np.stack([np.linspace(0, 2, 180), np.zeros(180), np.full(180, 0.9)], axis=1)
+    (tmp_path / "in").mkdir()
+    bad, good = amass_file(tmp_path / "in" / "a.npz", trans=flat), amass_file(tmp_path / "b.npz")
+    with pytest.raises(LostHeight, match="rise and fall"):
+        import_motion(bad)
+    assert len(import_motions([bad, good], tmp_path / "out")) == 1
+    assert "left out" in caplog.text

@@ -15,6 +15,7 @@ from slamhmr.motions.amc import read_amc
 from slamhmr.motions.bvh import read_bvh
 from slamhmr.motions.deepmimic import read_deepmimic
 from slamhmr.motions.floor import foot_points, point_speed
+from slamhmr.motions.limits import within_limits
 from slamhmr.motions.motion import import_motion, load_motion, resample, save_motion
 from slamhmr.motions.retarget import (
     LEG_LENGTH,
@@ -209,6 +210,21 @@ def test_motion_file_round_trip(tmp_path: Path) -> None:
         load_motion(tmp_path / "m.npz")
 
 
+def test_a_foot_turned_over_is_no_recording() -> None:
+    ankle, head = (SMPL_JOINTS.index(name) - 1 for name in ("left_ankle", "head"))
+    turns = torch.zeros(10, 21, 3, dtype=torch.float64)
+    turns[:5, ankle, 0] = 3.0  # half of the clip: not recorded
+    turns[:1, head, 1] = 2.0  # one frame: turned back to the limit
+    joints, tracked = within_limits(roma.rotvec_to_rotmat(turns), (True,) * 21)
+    assert [index for index, known in enumerate(tracked) if not known] == [ankle]
+    back = torch.rad2deg(roma.rotmat_to_rotvec(joints))
+    assert float(back[:, ankle].abs().max()) < 1e-6
+    assert float(back[0, head, 1]) == pytest.approx(75)
+    turns[:, [ankle, head]] = 0
+    rest = roma.rotvec_to_rotmat(turns)
+    torch.testing.assert_close(joints[1:], rest[1:], atol=1e-12, rtol=0)
+
+
 LIMBS = {  # source joints of left limbs, first frame to look at, and what they may differ by
     "cmu_asf_amc/02_07.amc": (("lfemur", "ltibia", "lfoot"), ("lhumerus", "lradius", "lhand")),
     "cmu_bvh/002_04.bvh": (
@@ -252,30 +268,26 @@ def test_limbs_point_where_the_recorded_ones_do(name: str) -> None:
 
 @real
 def test_two_readers_agree_on_the_same_trial() -> None:
-    """CMU 02_01 as ASF/AMC and as a BVH of another rig: same limbs, same contacts.
-
-    Knees and ankles by 6 and 9 degrees: the BVH has lost half of the pelvis' rise and fall, which
-    the legs make up for when the feet are planted.
-    """
-    one = import_motion(MOCAP / "cmu_asf_amc" / "02_01.amc")
-    other = import_motion(MOCAP / "cmu_bvh" / "002_01.bvh")
+    """CMU 02_04, a jump, as ASF/AMC and as a BVH of another rig: same limbs, contacts, height."""
+    one = import_motion(MOCAP / "cmu_asf_amc" / "02_04.amc")
+    other = import_motion(MOCAP / "cmu_bvh" / "002_04.bvh")
     assert one.body_pose.shape == other.body_pose.shape
     turn = local_rotations(one.body_pose).transpose(-1, -2) @ local_rotations(other.body_pose)
     degrees = torch.rad2deg(roma.rotmat_to_rotvec(turn).norm(dim=-1)).mean(dim=0)
-    for part, limit in (("hip", 4), ("knee", 6), ("spine", 4), ("shoulder", 5), ("elbow", 6),
-                        ("ankle", 9), ("wrist", 11), ("head", 4)):  # fmt: skip
+    for part, limit in (("hip", 4), ("knee", 4), ("spine", 4), ("shoulder", 5), ("elbow", 9),
+                        ("ankle", 10), ("wrist", 11), ("head", 4)):  # fmt: skip
         for index, name in enumerate(SMPL_JOINTS[1:22]):
             if part in name:
                 assert float(degrees[index]) < limit, (name, float(degrees[index]))
     same = (one.contacts > 0.5) == (other.contacts > 0.5)
     assert float(same.double().mean()) > 0.95
-    travelled = [(m.pelvis[-1, :2] - m.pelvis[0, :2]).norm() for m in (one, other)]
-    assert float(travelled[0]) == pytest.approx(float(travelled[1]), rel=0.05)
+    assert float((one.pelvis - other.pelvis)[:, 2].abs().mean()) < 0.02
+    assert float(one.pelvis[:, 2].max() - one.pelvis[:, 2].min()) > 0.6
 
 
 @real
 def test_a_walk_is_upright_flat_footed_and_as_fast_as_a_walk() -> None:
-    motion = import_motion(MOCAP / "cmu_bvh" / "007_01.bvh")
+    motion = import_motion(MOCAP / "cmu_bvh" / "007_02.bvh")
     root = roma.rotvec_to_rotmat(motion.root_orient)
     assert float(root[:, 2, 1].min()) > 0.95  # body y is world z
     speed = (motion.pelvis[-1, :2] - motion.pelvis[0, :2]).norm() / (len(root) - 1) * 30
@@ -287,7 +299,7 @@ def test_a_walk_is_upright_flat_footed_and_as_fast_as_a_walk() -> None:
 
 
 @real
-@pytest.mark.parametrize("name", ["007_01", "002_04", "006_10"])
+@pytest.mark.parametrize("name", ["007_02", "002_04", "006_10"])
 def test_feet_stand_where_a_recording_touches_the_floor(name: str) -> None:
     motion = import_motion(MOCAP / "cmu_bvh" / f"{name}.bvh")
     root, joints = (roma.rotvec_to_rotmat(v) for v in (motion.root_orient, motion.body_pose))
@@ -296,7 +308,7 @@ def test_feet_stand_where_a_recording_touches_the_floor(name: str) -> None:
     assert float(feet[..., 2][down].abs().mean()) < 0.003
     assert float(point_speed(feet, motion.fps)[down].mean()) < 0.03
     assert float(feet[..., 2].min()) > -0.03
-    if name == "007_01":  # a walk: one foot after the other, never none
+    if name == "007_02":  # a walk: one foot after the other, never none
         left, right = down[:, :2].any(dim=1), down[:, 2:].any(dim=1)
         assert bool((left | right).all())
         assert 0.1 < float((left & right).double().mean()) < 0.5

@@ -19,7 +19,7 @@ class RootVelocitySettings:
     `factor` on the start's sigma; `mu`: Geman-McClure, sigma^2.
     """
 
-    weight: float = 0.1
+    weight: float = 0.3
     factor: float = 1.0
     mu: float = 9.0
 
@@ -80,7 +80,7 @@ class VelocityGainSettings:
     """`sigma` of the log: how much too fast a network may take a whole clip to be."""
 
     weight: float = 1.0
-    sigma: float = 0.07
+    sigma: float = 0.15
 
 
 @term("velocity_gain", VelocityGainSettings, on_border=True, needs="root_velocity")

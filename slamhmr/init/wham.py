@@ -247,7 +247,7 @@ def _shapes(betas: Float[Tensor, "B 10"], body: BodyModel) -> Float[Tensor, "B D
     """SMPL's betas for a body of SMPL's shapes; this package's own body has others: its mean."""
     count = body.shapedirs.shape[-1]
     shapes = torch.zeros(len(betas), count, dtype=betas.dtype)
-    if not body.name.startswith("default"):
+    if not body.name.startswith("slamhmr-body"):
         shared = min(count, betas.shape[1])
         shapes[:, :shared] = betas[:, :shared]
     return shapes

@@ -120,7 +120,7 @@ def knowing(scene: Scene, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> l
         order = [CONTACT_POINTS.index(name) for name in ORDER]
         return Prediction(
             torch.zeros(people, frames, 17, 3), torch.zeros(people, frames, 563),
-            entries.float(), velocity.float(), pose.float(), torch.zeros(people, frames, 10),
+            entries.float(), velocity.float(), pose.float(), torch.ones(people, frames, 10),
             camera.float(), 0.49 * scene.contacts[..., order].float(),
         )  # fmt: skip
 

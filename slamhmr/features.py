@@ -79,26 +79,26 @@ class PersonFeatures:
             self.points.moves[:moving],
             self.points.above[:moving, :moving],
         )
-        seen, columns = self._body_border(), self.layout.body
+        seen, columns, rigid = self._body_border(), self.layout.body, self._rigid()
+        whole = slice(0, self.layout.chain_width)
         return {
-            "points": FeatureGroup(count, 3, 0, articulation, seen, columns, self._rigid()),
+            "points": FeatureGroup(count, 3, 0, articulation, seen, columns, rigid),
             "anchored": FeatureGroup(count, 3, 0, articulation, seen, columns),
             "rotations": FeatureGroup(moving, 3, column=3),
             "pose": FeatureGroup(1, POSE_COLUMNS, column=6),
             "frame": FeatureGroup(1, self.layout.free.columns),
-            "root": FeatureGroup(
-                1, ROOT_COLUMNS, 0, None, self._root_border(), slice(0, self.layout.chain_width)
-            ),
+            "root": FeatureGroup(1, ROOT_COLUMNS, 0, None, self._root_border(seen, rigid), whole),
         }
 
-    def _root_border(self) -> Float[Tensor, "T 6 c"]:
+    def _root_border(
+        self, seen: Float[Tensor, "T P3 c"] | None, rigids: tuple[RigidBorder, ...]
+    ) -> Float[Tensor, "T 6 g"]:
         """How pelvis and root rotation ride with their camera: all columns of the chain."""
         layout = self.layout
         moved = self.world.new_zeros(len(self.world), ROOT_COLUMNS, layout.chain_width)
-        seen = self._body_border()
         if seen is not None and layout.body is not None:
             moved[:, :3, layout.body] = seen[:, :3]
-        for rigid in self._rigid():
+        for rigid in rigids:
             spin = self.rotations[:, 0].mT @ rigid.twist[:, :3]
             twist = torch.cat([rigid.twist[:, 3:], spin], dim=1)
             modes = rigid.basis[:, None, :, None] * twist[:, :, None]

@@ -1,6 +1,6 @@
 """Residuals of the energy: one small pure function per term."""
 
-from slamhmr.terms import camera, contact, data, priors, smoothness, trajectory
+from slamhmr.terms import camera, contact, data, priors, smoothness, trajectory, transition
 from slamhmr.terms.register import TERMS, BorderContext, Term, term, term_settings
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "term",
     "term_settings",
     "trajectory",
+    "transition",
 ]

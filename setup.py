@@ -17,6 +17,7 @@ CORE = [
     "jaxtyping>=0.3",
     "ai-edge-litert>=2.0",
     "pycolmap>=4.0,<5",
+    "safetensors>=0.4",
 ]
 EXTRAS = {
     "smpl": ["smplx>=0.1.28"],
@@ -38,7 +39,7 @@ setup(
     package_data={
         "slamhmr": ["assets/*.npz", "assets/*.json", "py.typed"],
         "slamhmr.configs": ["*.yaml", "*/*.yaml"],
-        "priors": ["weights/*"],
+        "priors": ["weights/*", "training/held_out.txt"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -57,16 +57,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="log every detail")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    optimize = commands.add_parser("optimize", help="solve a sequence directory")
-    optimize.add_argument(
-        "--seq", type=Path, required=True, metavar="DIR", help="sequence directory"
-    )
-    optimize.add_argument("--out", type=Path, metavar="DIR", help="run folder (SEQ/slamhmr)")
-    optimize.add_argument("--body-model", metavar="PATH", help="SMPL, SMPL-H or SMPL-X file")
-    optimize.add_argument("--overwrite", action="store_true", help="compute every step anew")
-    optimize.add_argument("--config", type=Path, action="append", default=[], metavar="FILE")
-    optimize.add_argument("overrides", nargs="*", metavar="key=value", help="settings")
-    optimize.set_defaults(run=_optimize)
+    for name, words, run in (
+        ("optimize", "solve a sequence directory", "SEQ/slamhmr"),
+        ("init", "the feed-forward path alone: no optimisation", "SEQ/slamhmr-init"),
+    ):
+        solve = commands.add_parser(name, help=words)
+        solve.add_argument("--seq", type=Path, required=True, metavar="DIR", help="sequence")
+        solve.add_argument("--out", type=Path, metavar="DIR", help=f"run folder ({run})")
+        solve.add_argument("--body-model", metavar="PATH", help="SMPL, SMPL-H or SMPL-X file")
+        solve.add_argument("--overwrite", action="store_true", help="compute every step anew")
+        solve.add_argument("--config", type=Path, action="append", default=[], metavar="FILE")
+        solve.add_argument("overrides", nargs="*", metavar="key=value", help="settings")
+        solve.set_defaults(run=_solve, optimise=name == "optimize")
 
     demo = commands.add_parser("demo", help="make a scene with known truth, solve it, score it")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
@@ -95,7 +97,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("kind", choices=["lifter", "pose", "transition"])
     train.add_argument("--motions", type=Path, required=True, metavar="DIR")
     train.add_argument("--out", type=Path, metavar="FILE", help="weights (KIND.safetensors)")
-    train.add_argument("fields", nargs="*", metavar="key=value", help="minutes=55 seed=0 device=cuda")
+    train.add_argument(
+        "fields", nargs="*", metavar="key=value", help="minutes=55 seed=0 device=cuda"
+    )
     train.set_defaults(run=_train)
 
     bench = commands.add_parser("bench", help="measure the solver on made scenes")
@@ -116,16 +120,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _optimize(options: argparse.Namespace) -> int:
+def _solve(options: argparse.Namespace) -> int:
     from slamhmr.config import load_config
+    from slamhmr.feedforward import FOLDER, feed_forward
     from slamhmr.pipeline import optimize
 
     overrides = list(options.overrides)
     if options.body_model is not None:
         overrides.append(f"body.model={options.body_model}")
     config = load_config(options.config, overrides)
-    _log_to_file((options.out or options.seq / "slamhmr") / "log.txt")
-    outcome = optimize(
+    folder = options.out or options.seq / ("slamhmr" if options.optimise else FOLDER)
+    _log_to_file(folder / "log.txt")
+    outcome = (optimize if options.optimise else feed_forward)(
         options.seq,
         config,
         out=options.out,

@@ -73,7 +73,7 @@ class Config:
 
     detect: str = "auto"  # "auto": observations.npz where there is one, else blazepose
     slam: str = "auto"  # "auto": cameras.npz where there is one, else classified from the pixels
-    init: str = "auto"  # "auto": initial.npz where there is one, else geometric
+    init: str = "auto"  # "auto": initial.npz where there is one, else lift
     detect_cuts: bool = True  # in the pixels, unless sequence.yaml says where the cuts are
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # backend name -> its Options
     body: BodyConfig = field(default_factory=BodyConfig)

@@ -169,7 +169,7 @@ def initialise(
 
     What is returned has the known heights, which are not in the file.
     """
-    name = _choose(config.init, sequence.initial, "geometric")
+    name = _choose(config.init, sequence.initial, "lift")
 
     def compute() -> Initial:
         module = backend("init", name)

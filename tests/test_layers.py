@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("steps", "doctor", "training"),
     ("pipeline",),
+    ("feedforward",),
     ("demo", "bench"),
     ("cli",),
 )

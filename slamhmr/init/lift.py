@@ -257,7 +257,7 @@ def _lift(
 def _betas(lifted: Lifted, body: BodyModel) -> Float[Tensor, "B"]:
     """The network's shape on the body it was trained with; on another body, its mean."""
     count = body.shapedirs.shape[-1]
-    if not body.name.startswith("default"):
+    if not body.name.startswith("slamhmr-body"):
         return torch.zeros(count, dtype=torch.float64)
     return lifted.betas[0, :count].double()
 

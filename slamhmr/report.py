@@ -179,8 +179,13 @@ def notes_on_cuts(sequence: Sequence, observations: Observations, config: Config
 
 
 def notes_on_stages(stages: list[StageReport]) -> list[str]:
-    """Stages whose keypoints had to weigh more, so that the result follows them like the start."""
-    return [
+    """Stages whose keypoints had to weigh more, to follow them like the start; terms left out."""
+    missing = list(dict.fromkeys(term for stage in stages for term in stage.idle))
+    left_out = [
+        f"term '{term}' was left out: the start does not predict what it needs (init=lift does)"
+        for term in missing
+    ]
+    return left_out + [
         f"stage '{stage.name}' was solved with {stage.keypoint_sigma:.2f} times the keypoints' "
         "sigma, to reproject no worse than the start"
         for stage in stages

@@ -86,6 +86,7 @@ def align(
         ground=ground,
         **uncorrected(len(turn)),
         cameras=levelled,
+        up_sigma=None if initial.up_cam is None else torch.tensor(LEARNED_SIGMA).double(),
     )
 
 

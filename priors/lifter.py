@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priors.checkpoints import load_weights
+from priors.checkpoints import CheckpointError, check_shapes, load_weights
 from priors.rotation6d import rows_to_matrix
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "lifter.safetensors"
@@ -102,8 +102,13 @@ def _smooth(values: Float[Tensor, "N T D"], weight: Float[Tensor, "N T"]) -> Ten
 
 
 def _smooth_span(values: Tensor, weight: Tensor, start: int, stop: int) -> Tensor:
-    """The same for frames [start, stop) of a long clip, from 150 frames on either side."""
+    """The same for frames [start, stop) of a long clip, from 150 frames on either side.
+
+    From the whole clip where none of these sees the person.
+    """
     low, high = max(start - 150, 0), min(stop + 150, values.shape[1])
+    if not bool((weight[:, low:high] > 0).any(dim=1).all()):
+        low, high = 0, values.shape[1]
     apart = (torch.arange(start, stop)[:, None] - torch.arange(low, high)).to(values).abs()
     return _mean(values[:, low:high], weight[:, low:high], apart)
 
@@ -205,7 +210,11 @@ def load_lifter(path: Path | None = None) -> tuple[Lifter, dict[str, Any]]:
     if not path.exists():
         raise FileNotFoundError(f"lifter weights '{path}' do not exist")
     tensors, card = load_weights(path, None)
-    width = int(tensors["head.weight"].shape[1])
-    network = Lifter(width, tuple(card["dilations"]))
+    dilations, head = card.get("dilations"), tensors.get("head.weight")
+    if card.get("kind") != "lifter" or not isinstance(dilations, list) or head is None:
+        raise CheckpointError(f"weights '{path}' are not those of a lifter (kind in their card)")
+    network = Lifter(int(head.shape[-1]), tuple(int(step) for step in dilations))
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    check_shapes(tensors, shapes, f"lifter weights '{path}'")
     network.load_state_dict({name: value.float() for name, value in tensors.items()})
     return network.eval(), card

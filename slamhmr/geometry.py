@@ -121,3 +121,17 @@ def fill_gaps(values: Float[Tensor, "T D"], known: Bool[Tensor, "T"]) -> Float[T
     left = right - 1
     share = ((times - anchors[left]) / (anchors[right] - anchors[left])).clamp(0, 1)[:, None]
     return values[known][left] * (1 - share) + values[known][right] * share
+
+
+def between(
+    knots: Float[Tensor, "T"], at: Float[Tensor, "S"]
+) -> tuple[Int[Tensor, "S"], Int[Tensor, "S"], Float[Tensor, "S"]]:
+    """Knots before and after each place, and how far on the way it lies, 0..1; ends are held.
+
+    Knots ascend.
+    """
+    left = torch.searchsorted(knots, at + 1e-9, right=True) - 1
+    left = left.clamp(0, max(len(knots) - 2, 0))
+    right = (left + 1).clamp_max(len(knots) - 1)
+    share = (at - knots[left]) / (knots[right] - knots[left]).clamp_min(1e-9)
+    return left, right, share.clamp(0, 1)

@@ -133,7 +133,9 @@ def read_library(directory: Path, names: Sequence[str] | None = None) -> Library
 
 def _read_clip(path: Path) -> dict[str, Tensor]:
     with np.load(path, allow_pickle=False) as arrays:
-        lacking = {"root_orient", "pelvis", "body_pose", "contacts", "tracked"} - set(arrays.files)
+        lacking = {"root_orient", "pelvis", "body_pose", "contacts", "tracked", "fps"} - set(
+            arrays.files
+        )
         if lacking or abs(float(arrays["fps"]) - FPS) > 0.01:
             raise ValueError(
                 f"motion '{path}' lacks {', '.join(sorted(lacking)) or '30 fps'}; import it again "

@@ -17,7 +17,7 @@ from priors.lifter import FPS, Lifted, Lifter, crop, decode, load_lifter
 from slamhmr.body import BodyModel, forward_points
 from slamhmr.errors import InputError, MissingAsset
 from slamhmr.geometry import bearings as to_bearings
-from slamhmr.geometry import rigid
+from slamhmr.geometry import between, rigid
 from slamhmr.scene import point_set
 from slamhmr.skeleton import KEYPOINT_INDEX, KEYPOINT_JOINT, KEYPOINTS
 from slamhmr.types import CameraTrack, Initial, Observations
@@ -163,9 +163,9 @@ def _person(
         if f.name != "betas"
     }
     joined["valid"] = (torch.arange(frames) >= first) & (torch.arange(frames) <= last)
-    between = torch.ones(frames, dtype=torch.bool)
-    between[covered] = False
-    joined["confidence"] = torch.where(between[:, None], 0.0, joined["confidence"])
+    outside = torch.ones(frames, dtype=torch.bool)
+    outside[covered] = False
+    joined["confidence"] = torch.where(outside[:, None], 0.0, joined["confidence"])
     lengths = torch.tensor([float(len(row)) for row in rows], dtype=torch.float64)
     betas = torch.stack([part.betas for part in parts])
     return _Person(betas=(lengths @ betas) / lengths.sum(), **joined)
@@ -184,8 +184,7 @@ def _resample(
     """
     seconds = times - times[0]
     grid = torch.arange(0, float(seconds[-1]) + 0.5 / FPS, 1 / FPS, dtype=torch.float64)
-    left, share = _between(seconds, grid)
-    right = (left + 1).clamp_max(len(rays) - 1)
+    left, right, share = between(seconds, grid)
     weight = torch.stack([1 - share, share])[..., None] * torch.stack(
         [(confidence[left] > 0).double(), (confidence[right] > 0).double()]
     )
@@ -197,16 +196,6 @@ def _resample(
     turn = torch.lerp(turns[left], turns[right], share[:, None, None])
     at = left + share
     return _Track(rows, at, mixed, torch.where(held, trust, 0.0), roma.special_procrustes(turn))
-
-
-def _between(
-    knots: Float[Tensor, "T"], at: Float[Tensor, "S"]
-) -> tuple[Int[Tensor, "S"], Float[Tensor, "S"]]:
-    """Index of the knot before each place, and how far on the way to the next it lies."""
-    left = (torch.searchsorted(knots, at + 1e-9, right=True) - 1).clamp(0, max(len(knots) - 2, 0))
-    right = (left + 1).clamp_max(len(knots) - 1)
-    share = (at - knots[left]) / (knots[right] - knots[left]).clamp_min(1e-9)
-    return left, share.clamp(0, 1)
 
 
 def _lift(
@@ -223,8 +212,7 @@ def _lift(
     with torch.no_grad():
         raw = network(view.features.float().to(device)).double().cpu()
     lifted = decode(raw, view)
-    left, share = _between(track.at, torch.arange(len(rays), dtype=torch.float64))
-    right = (left + 1).clamp_max(len(track.at) - 1)
+    left, right, share = between(track.at, torch.arange(len(rays), dtype=torch.float64))
 
     def back(values: Tensor) -> Tensor:
         weight = share.reshape(-1, *[1] * (values.dim() - 2))

@@ -53,7 +53,7 @@ class Options:
     # video, zeros where there are none; empty: the network runs without its integrator
     features: str = ""
     flip: bool = False  # average with the mirror image; needs `features_mirrored` beside features
-    start: Literal["geometric", "lift"] = "geometric"  # initialiser of the first frames
+    start: Literal["lift", "geometric"] = "lift"  # initialiser of the first frames
     min_points: int = 6  # COCO keypoints of confidence 0.3 that make a frame usable
     # Points of the four contacts in the network's order; empty: as the card of the weights says
     contact_order: tuple[str, ...] = ()

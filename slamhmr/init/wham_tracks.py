@@ -17,7 +17,7 @@ from priors.wham_preprocess import (
     median_width,
     normalise,
 )
-from slamhmr.geometry import fill_gaps
+from slamhmr.geometry import between, fill_gaps
 from slamhmr.skeleton import COCO_KEYPOINTS
 from slamhmr.types import CameraTrack, Observations
 
@@ -96,17 +96,6 @@ def coco_keypoints(
             points[:, :, place] = observations.keypoints[:, :, source]
             confidence[:, :, place] = observations.confidence[:, :, source]
     return points, torch.where(confidence > BOX_CONFIDENCE, confidence, 0.0)
-
-
-def between(
-    knots: Float[Tensor, "T"], at: Float[Tensor, "S"]
-) -> tuple[Int[Tensor, "S"], Int[Tensor, "S"], Float[Tensor, "S"]]:
-    """Knots before and after each place, and how far on the way it lies, 0..1."""
-    left = torch.searchsorted(knots, at + 1e-9, right=True) - 1
-    left = left.clamp(0, max(len(knots) - 2, 0))
-    right = (left + 1).clamp_max(len(knots) - 1)
-    share = (at - knots[left]) / (knots[right] - knots[left]).clamp_min(1e-9)
-    return left, right, share.clamp(0, 1)
 
 
 def interpolate(

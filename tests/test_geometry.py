@@ -1,0 +1,30 @@
+"""Interpolation between knots."""
+
+import pytest
+import torch
+
+from slamhmr.geometry import between
+
+
+def test_between_interpolates_what_is_linear_exactly_and_holds_the_ends():
+    knots = torch.tensor([-1.0, 0.5, 0.75, 4.0], dtype=torch.float64)
+    values = 3 * knots - 2
+    at = torch.tensor([-5.0, -1.0, -0.2, 0.5, 0.6, 3.9, 4.0, 9.0], dtype=torch.float64)
+    left, right, share = between(knots, at)
+    found = torch.lerp(values[left], values[right], share)
+    torch.testing.assert_close(found, 3 * at.clamp(-1, 4) - 2)
+    assert bool((right - left == 1).all())
+
+
+@pytest.mark.parametrize("place", [-1.0, 2.0, 7.0])
+def test_between_a_single_knot_and_itself(place: float):
+    left, right, share = between(torch.tensor([2.0]).double(), torch.tensor([place]).double())
+    assert (left.tolist(), right.tolist()) == ([0], [0])
+    assert bool(torch.isfinite(share).all())
+
+
+def test_a_place_a_rounding_error_before_a_knot_counts_as_the_knot():
+    knots = torch.arange(20, dtype=torch.float64) / 30
+    left, _, share = between(knots, knots[:-1] - 1e-12)
+    assert left.tolist() == list(range(19))
+    assert float(share.max()) < 1e-6

@@ -93,8 +93,10 @@ def make_batch(
 def train(options: Options, rig: Rig) -> Lifter:
     """The trained network (average of the last weights); a checkpoint lies beside `out`.
 
-    Raises ValueError for a directory without motions, or a checkpoint of another network.
+    Raises ValueError for a directory without motions, a checkpoint of another network, or no time.
     """
+    if options.minutes <= 0:
+        raise ValueError(f"minutes={options.minutes:g} must be more than 0")
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     library = read_library(options.motions, clip_names(options.motions, held_out=False))

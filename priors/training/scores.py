@@ -60,10 +60,11 @@ def score(
 
 def format_scores(scores: dict[str, dict[str, float]]) -> str:
     """A table of scores, one line per group."""
-    columns = list(scores["mean"])
-    lines = ["group".ljust(22) + " ".join(name.rjust(11) for name in columns)]
+    widths = {name: max(len(name), 9) for name in scores["mean"]}
+    lines = ["group".ljust(22) + " ".join(name.rjust(width) for name, width in widths.items())]
     for group, values in scores.items():
-        lines.append(group.ljust(22) + " ".join(f"{values[name]:11.3f}" for name in columns))
+        cells = (f"{values[name]:{width}.3f}" for name, width in widths.items())
+        lines.append(group.ljust(22) + " ".join(cells))
     return "\n".join(lines)
 
 

@@ -25,6 +25,7 @@ from slamhmr.types import CameraTrack, Initial, Observations
 POINT_SIGMA = 0.1  # of the keypoints' spread (a third of the person's height): 3 % of the height
 ASIDE_SIGMA = 0.5  # of the spread, of the network's own place in the picture
 DEPTH_SIGMA = 0.02  # least, of the log depth: the network's neighbours in time agree
+NEAREST = 0.1  # m, of what is in front of the camera
 KERNEL = 9.0  # Geman-McClure, in squared sigmas
 STEPS = 6
 
@@ -272,7 +273,8 @@ def _place(
         body, betas[None], rotations[None, :, 0], origin, rotations[None, :, 1:]
     )
     offsets = points[0][:, index]
-    prior = torch.cat([pelvis[:, :2] / pelvis[:, 2:], pelvis[:, 2:].log()], dim=-1)
+    ahead = pelvis[:, 2:].clamp_min(NEAREST)  # a network may say anything
+    prior = torch.cat([pelvis[:, :2] / ahead, ahead.log()], dim=-1)
     aside = ASIDE_SIGMA * size[:, None].expand(-1, 2)
     sigma = torch.cat([aside, depth_sigma.clamp_min(DEPTH_SIGMA)[:, None]], dim=-1)
     unit = (POINT_SIGMA * size)[:, None, None]
@@ -281,7 +283,7 @@ def _place(
         depth = place[:, 2].exp()
         centre = torch.cat([place[:, :2], torch.ones_like(depth)[:, None]], dim=-1)
         seen = offsets + depth[:, None, None] * centre[:, None]
-        z = seen[..., 2].clamp_min(0.1)
+        z = seen[..., 2].clamp_min(NEAREST)
         off = (seen[..., :2] / z[..., None] - rays) / unit
         weight = confidence / (1 + (off**2).sum(dim=-1) / KERNEL) ** 2
         near = (depth[:, None] / z)[..., None] / unit  # of the image by the pelvis's own

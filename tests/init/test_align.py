@@ -13,10 +13,13 @@ from slamhmr.geometry import invert, rigid
 from slamhmr.init.align import align
 from slamhmr.init.geometric import Options, initialise
 from slamhmr.init.gravity import robust_up
+from slamhmr.scene import point_set
 from slamhmr.skeleton import CONTACT_POINTS
 from slamhmr.synth.noise import observe
 from slamhmr.synth.scene import Scene, SceneSpec, make_scene
 from slamhmr.types import CameraTrack, Initial, Observations, SceneState
+
+CLEAN = {"keypoint_noise": 0.0, "outliers": 0.0, "slam_rotation_deg": 0.0, "slam_drift": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,66 @@ def test_gravity_survives_bending_and_sitting(body: BodyModel) -> None:
     bent[:, :25, :3, :3] = bent[:, :25, :3, :3] @ nod
     state = align(replace(start, cam_from_root=bent), observations, cameras, body)
     assert gravity_error_deg(state, scene) < 6
+
+
+def told(scene: Scene, body: BodyModel) -> Initial:
+    """The exact start with everything that a network can say, exact."""
+    start = true_start(scene)
+    step = torch.diff(scene.pelvis, dim=1, append=scene.pelvis[:, -1:]) * scene.spec.fps
+    sizes = torch.stack([point_set(body).size(betas) for betas in scene.betas])
+    sigma = torch.full(scene.valid.shape, 0.1, dtype=torch.float64)
+    return replace(
+        start,
+        contacts=scene.contacts,
+        up_cam=scene.world_from_cam[:, 2, :3].expand(len(scene.betas), -1, -1).clone(),
+        up_sigma=sigma,
+        root_velocity=(scene.root.mT @ step[..., None])[..., 0] / sizes[:, None, None],
+        root_velocity_sigma=sigma[..., None].expand(-1, -1, 3).clone(),
+    )
+
+
+@pytest.mark.parametrize(("camera", "seed"), [("follow", 1), ("orbit", 2), ("forward", 3)])
+def test_what_a_network_says_exactly_is_found(camera: str, seed: int, body: BodyModel) -> None:
+    scene, observations, cameras = made(
+        SceneSpec(seed=seed, frames=60, motion="walk", camera=camera, **CLEAN), body
+    )
+    state = align(told(scene, body), observations, cameras, body)
+    assert abs(float(state.log_scale) - math.log(scene.scale)) < 0.02
+    assert gravity_error_deg(state, scene) < 3.5  # people lean into a walk, cameras are level
+    assert torch.equal(state.contacts, scene.contacts)
+    assert abs(standing_height(state, scene, body)) < 0.03
+
+
+def test_a_vertical_corrects_people_who_all_lean(body: BodyModel) -> None:
+    scene, observations, cameras = made(
+        SceneSpec(seed=2, frames=60, motion="walk", camera="static", **CLEAN), body
+    )
+    start = told(scene, body)
+    nod = roma.rotvec_to_rotmat(torch.tensor([0.25, 0.0, 0.0], dtype=torch.float64))
+    leaning = start.cam_from_root.clone()
+    leaning[..., :3, :3] = leaning[..., :3, :3] @ nod
+    start = replace(start, cam_from_root=leaning)
+    with_it = align(start, observations, cameras, body)
+    without = align(replace(start, up_cam=None, up_sigma=None), observations, cameras, body)
+    error, alone = gravity_error_deg(with_it, scene), gravity_error_deg(without, scene)
+    assert error < 0.8 * alone
+    assert with_it.up_sigma is not None
+    assert without.up_sigma is None
+
+
+def test_velocities_find_the_scale_where_feet_mislead(body: BodyModel) -> None:
+    """Contacts that are wrong half of the time; velocities are right."""
+    scene, observations, cameras = made(
+        SceneSpec(seed=1, frames=90, motion="walk", camera="follow", **CLEAN), body
+    )
+    start = replace(told(scene, body), contacts=1 - scene.contacts)
+    blind = replace(start, root_velocity=None, root_velocity_sigma=None)
+    off = [
+        abs(float(align(given, observations, cameras, body).log_scale) - math.log(scene.scale))
+        for given in (start, blind)
+    ]
+    assert off[0] < 0.05
+    assert off[0] < off[1]
 
 
 def test_nobody_is_an_error(body: BodyModel) -> None:

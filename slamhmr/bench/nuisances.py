@@ -13,7 +13,7 @@ import torch
 from slamhmr.body import BodyModel
 from slamhmr.config import Config
 from slamhmr.errors import ConfigError
-from slamhmr.init import geometric
+from slamhmr.init import lift
 from slamhmr.init.align import align
 from slamhmr.scene_problem import Known
 from slamhmr.solve.sweep import Resources
@@ -108,10 +108,10 @@ def nuisance_spec(name: str, index: int) -> tuple[SceneSpec, float]:
 
 
 def solve_scene(spec: SceneSpec, flipped: float, config: Config, body: BodyModel) -> Solved:
-    """Geometric start, alignment, contacts spoilt, and every stage of the schedule."""
+    """Lifted start, alignment, contacts spoilt, and every stage of the schedule."""
     truth = make_scene(spec, body)
     observations, cameras = observe(truth, body, spec)
-    initial = geometric.initialise(observations, cameras, body, geometric.Options())
+    initial = lift.initialise(observations, cameras, body, lift.Options())
     state = align(initial, observations, cameras, body)
     contacts = flipped_contacts(state.contacts, flipped, spec.fps, spec.seed)
     state = replace(state, contacts=contacts)

@@ -3,7 +3,8 @@
 People stroll near each other before a camera that follows them; keypoints have the errors of a
 detector, cameras the noise, drift and unknown scale of SLAM. The start is not the geometric lift
 (8 ms per frame, a tenth of the solve or more, and none of the solver's business) but the truth
-spoilt by errors of the lift's size and smoothness.
+spoilt by errors of the lift's size and smoothness, with sigmas, contacts and velocities as the
+lifter gives them.
 """
 
 import math
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from slamhmr import geometry
 from slamhmr.body import BodyModel
-from slamhmr.synth.noise import ar1, observe
+from slamhmr.synth.noise import ar1, flipped_contacts, observe
 from slamhmr.synth.scene import Scene, SceneSpec, make_scene
 from slamhmr.types import CameraTrack, Initial, Observations
 
@@ -26,6 +27,8 @@ FPS = 30.0
 # rms, moving 3 deg per frame, root 9-11 deg, depth 4-15 % short with 0.2-0.3 % change per frame.
 JOINT_DEG, ROOT_DEG = 15.0, 10.0
 DEPTH_BIAS, DEPTH_WANDER = 0.08, 0.05  # share of the depth: one draw per person; in time
+SPEED_GAIN, SPEED_SIGMA, SPEED_TAU = 0.1, 0.15, 8.0  # share, m/s, frames: of predicted velocities
+FLIPPED = 0.1  # share of contacts that are plainly wrong
 ROTATION_TAU, DEPTH_TAU = 5.0, 20.0  # frames; errors change by their rms over this per frame
 
 
@@ -70,6 +73,8 @@ def spoilt_start(truth: Scene, observations: Observations, seed: int) -> Initial
     stretch = torch.exp(DEPTH_BIAS * bias + DEPTH_WANDER * wander)
     root = root @ _turns((people, frames), ROOT_DEG, rng)
     joints = truth.body_rotations @ _turns((people, frames, 21), JOINT_DEG, rng)
+    sigma = torch.full((people, frames, 22), math.radians(JOINT_DEG / math.sqrt(3.0)))
+    speed_sigma = torch.full((people, frames, 3), SPEED_SIGMA).to(pelvis)
     return Initial(
         person_id=observations.person_id,
         cam_from_root=geometry.rigid(root, pelvis * stretch),
@@ -77,6 +82,21 @@ def spoilt_start(truth: Scene, observations: Observations, seed: int) -> Initial
         betas=torch.zeros_like(truth.betas),
         valid=truth.valid,
         confidence=observations.seen[..., None].expand(-1, -1, 22).to(pelvis),
+        contacts=flipped_contacts(truth.contacts.to(pelvis), FLIPPED, FPS, seed),
+        rotation_sigma=sigma.to(pelvis),
+        root_velocity=_spoilt_velocity(truth, rng),
+        root_velocity_sigma=speed_sigma,
+    )
+
+
+def _spoilt_velocity(truth: Scene, rng: np.random.Generator) -> Float[Tensor, "N T 3"]:
+    """Velocity of the pelvis in its own axes, off by one factor a person, and noisy."""
+    step = FPS * (truth.pelvis[:, 1:] - truth.pelvis[:, :-1])
+    own = (truth.root[:, :-1].mT @ step[..., None])[..., 0]
+    own = torch.cat([own, own[:, -1:]], dim=1)
+    gain = torch.from_numpy(rng.standard_normal((len(own), 1, 1)))
+    return torch.exp(SPEED_GAIN * gain) * own + SPEED_SIGMA * _lasting(
+        tuple(own.shape), SPEED_TAU, rng
     )
 
 

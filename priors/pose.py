@@ -5,7 +5,7 @@ a constant. With responsibilities g_k of the components, precisions P_k and mean
 is g = sum_k g_k P_k (x - mu_k); the matrix P = sum_k g_k P_k is never below its Hessian, so a step
 by it never raises the penalty (that of expectation maximisation). Both vary smoothly with x: a
 penalty by the best component alone (Olson & Agarwal 2013) switches from step to step, and the
-switch travels from frame to frame. Trained by `priors.training.pose`.
+switch travels from frame to frame. Trained by `slamhmr train pose`.
 """
 
 from collections.abc import Mapping

@@ -36,6 +36,14 @@ ARMS = tuple(i for i, name in enumerate(JOINTS) if name.split("_")[-1] in ARM_PA
 TRUNK = tuple(i for i, name in enumerate(JOINTS) if name in TRUNK_PARTS)
 SWAP_ARMS, SWAP_TRUNK = 0.3, 0.1  # share of windows with the arms or the trunk of another motion
 WOBBLE_DEG = {"arm": 9.0, "trunk": 4.0, "leg": 3.0}  # constant in a window, and its slow change
+# What the card of every network trained on these recordings says.
+LICENCE = "Apache-2.0 for the weights; the recordings are not included and may not be resold"
+ACKNOWLEDGEMENT = (
+    "The data used in this project was obtained from mocap.cs.cmu.edu. "
+    "The database was created with funding from NSF EIA-0196217. "
+    "Idle motions: ReActIdle (MIT, RSAIT 2025). Short clips: DeepMimic data in bullet3 (zlib). "
+    "Others are made by this project."
+)
 CONTACT_MIRROR = (2, 3, 0, 1)
 
 
@@ -129,6 +137,22 @@ def read_library(directory: Path, names: Sequence[str] | None = None) -> Library
         tracked=torch.stack([clip["tracked"] for clip in clips]),
         **joined,
     )
+
+
+def read_split(directory: Path) -> tuple[Library, Library]:
+    """Motions of a directory to train on, and those held out to score.
+
+    Raises ValueError if there are none of either kind, or for a file that is no motion.
+    """
+    seen, unseen = (clip_names(directory, held_out=held_out) for held_out in (False, True))
+    if len(seen) > 0 and len(unseen) == 0:
+        raise ValueError(
+            f"'{directory}' holds no motion to score on; name one like a line of {HELD_OUT.name}, "
+            "or proc_NAME_3"
+        )
+    if len(unseen) > 0 and len(seen) == 0:
+        raise ValueError(f"'{directory}' holds only motions that are held out to score; add others")
+    return read_library(directory, seen), read_library(directory, unseen)
 
 
 def _read_clip(path: Path) -> dict[str, Tensor]:

@@ -1,16 +1,11 @@
-"""Train the pose prior on motion files.
+"""Train the pose prior on motion files: `slamhmr train pose`.
 
-    python -m priors.training.pose --motions DIR --out priors/weights/pose.safetensors
-
-DIR holds motion files (npz: body_pose (T,21,3), fps, tracked (21,), source). Frames are thinned to
-distinct poses, groups of motions get fixed shares of the weight, left and right are mirrored, and
-hand-set poses fill what the recordings lack. One clip in six is held out to score; the prior that
-is written was fitted on all.
+Frames are thinned to distinct poses, groups of motions get fixed shares of the weight, left and
+right are mirrored, and hand-set poses fill what the recordings lack. The motions that
+`clips.is_held_out` names only score.
 """
 
-import argparse
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,26 +16,26 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from priors.pose import DIMENSION, PosePrior, save_pose_prior
+from priors.training.clips import (
+    ACKNOWLEDGEMENT,
+    GROUPS,
+    LICENCE,
+    OTHER_SHARE,
+    Library,
+    group_name,
+    read_split,
+)
 from priors.training.mixture import Mixture, Shrinkage, fit_mixture
 from priors.training.procedural import JOINTS, mirror_poses, procedural_poses
+from priors.training.rig import Rig
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
-# Share of each group of motions, by the name of its file; the first match counts. Walking and
-# everyday motion are what videos show; dance and idling make up most of the recorded minutes.
-GROUPS: tuple[tuple[str, str, float], ...] = (
-    ("walk and run", r"cmu_bvh_(007|002_0[123])|humanoid3d_(walk|run)", 0.27),
-    ("everyday", r"cmu_bvh_(001|002)", 0.15),
-    ("sport", r"cmu_bvh_006|martial|humanoid3d_(kick|punch|spinkick|jump)", 0.12),
-    ("floor and acrobatics", r"humanoid3d_(crawl|getup|roll|cartwheel|backflip)", 0.06),
-    ("idle", r"reactidle", 0.08),
-    ("dance", r"cmu_bvh_005|salsa|indian|humanoid3d_(dance|spin)", 0.17),
-)
-PROCEDURAL_SHARE, PROCEDURAL_COUNT = 0.15, 3000
-SAMPLE_FPS = 15.0
+HAND_SET_SHARE = 0.12  # of the weight; the rest is shared as GROUPS says
+HAND_SET_HELD_OUT = 6  # one hand-set pose to score for so many to train on
+THIN = 2  # every other frame: poses at 15 fps
 DISTINCT = 0.25  # rad over all 63 coordinates: closer frames of one clip are the same pose
 CLIP_CAP = 400
-HELD_OUT_EVERY = 6
 # Largest credible turn of a joint from the zero pose, degrees: beyond it the solve of the
 # recording went wrong (one salsa trial wears its head backwards, several of subject 005's feet
 # too) or coordinates come near pi.
@@ -59,42 +54,67 @@ CAP_DEG = {"knee": 14.0, "elbow": 16.0}
 OTHER_CAP_DEG = 25.0
 FLOOR_DEG = 4.0
 POOLED_SAMPLES = 30.0
-ACKNOWLEDGEMENT = (
-    "The data used in this project was obtained from mocap.cs.cmu.edu. "
-    "The database was created with funding from NSF EIA-0196217. "
-    "Idle motions: ReActIdle (MIT, RSAIT 2025). Short clips: DeepMimic data in bullet3 (zlib)."
-)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a training run: Gaussians of the mixture, rounds of EM, hand-set poses."""
+
+    motions: Path
+    out: Path
+    seed: int = 0
+    components: int = 64
+    iterations: int = 12
+    hand_set: int = 3000
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Distinct poses of one motion file."""
+    """Distinct poses of one motion file; `group` as in `clips.GROUPS`."""
 
     name: str
-    group: str
+    group: int
     rotations: Float[Tensor, "S 21 3 3"]
     tracked: Bool[Tensor, "21"]
 
 
-def read_clips(directory: Path) -> list[Clip]:
-    """Distinct poses of every motion file, sorted by name.
+def run(options: Options, _: Rig) -> str:
+    """Fit on the motions to train on, score on the others; write weights and card, tell the scores.
 
-    Raises ValueError for a file whose name is in no group.
+    Raises ValueError for a directory without motions of both kinds, or settings that make no prior.
     """
+    for name in ("components", "iterations", "hand_set"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name}={getattr(options, name)} must be at least 1")
+    torch.manual_seed(options.seed)
+    generator = torch.Generator().manual_seed(options.seed)
+    seen, unseen = (distinct_poses(library) for library in read_split(options.motions))
+    filled = fill_untracked([*seen, *unseen], seen, generator)
+    seen, unseen = filled[: len(seen)], filled[len(seen) :]
+    poses = procedural_poses(options.hand_set, generator)
+    test_poses = procedural_poses(max(options.hand_set // HAND_SET_HELD_OUT, 1), generator)
+    scores = {}
+    for count in (1, options.components):
+        prior = fit(seen, poses, count=count, iterations=options.iterations, seed=options.seed)
+        scores[count] = held_out_nll(prior, unseen, test_poses)
+        LOG.info("%d components: held-out NLL %.2f nats per pose", count, scores[count])
+    save_pose_prior(options.out, prior, _card(options, seen, unseen, scores))
+    rows = [f"{count:10d} {score:9.2f}" for count, score in scores.items()]
+    return "\n".join(["components  held-out NLL, nats per pose", *rows])
+
+
+def distinct_poses(library: Library) -> list[Clip]:
+    """Distinct credible poses of every motion; motions without any are left out."""
     clips = []
-    for path in sorted(directory.glob("*.npz")):
-        group = next((name for name, pattern, _ in GROUPS if re.search(pattern, path.stem)), None)
-        if group is None:
-            raise ValueError(
-                f"motion '{path.name}' belongs to no group of {[g[0] for g in GROUPS]}"
+    for index, name in enumerate(library.names):
+        first = int(library.start[index])
+        frames = slice(first, first + int(library.length[index]), THIN)
+        rotations = library.rotations[frames, 1:].double()
+        rotations = _distinct(rotations[_credible(roma.rotmat_to_rotvec(rotations))])
+        if len(rotations) > 0:
+            clips.append(
+                Clip(name, int(library.group[index]), rotations, library.tracked[index, 1:])
             )
-        with np.load(path, allow_pickle=False) as arrays:
-            pose = torch.from_numpy(arrays["body_pose"]).double()
-            tracked = torch.from_numpy(arrays["tracked"])
-            step = max(round(float(arrays["fps"]) / SAMPLE_FPS), 1)
-        pose = pose[::step]
-        rotations = _distinct(roma.rotvec_to_rotmat(pose[_credible(pose)]))
-        clips.append(Clip(name=path.stem, group=group, rotations=rotations, tracked=tracked))
     return clips
 
 
@@ -117,13 +137,19 @@ def _distinct(rotations: Float[Tensor, "S 21 3 3"]) -> Float[Tensor, "S 21 3 3"]
     return rotations[kept]
 
 
-def fill_untracked(clips: list[Clip], generator: torch.Generator) -> list[Clip]:
-    """Clips whose unrecorded joints take that joint's rotation in random frames of the others."""
+def fill_untracked(clips: list[Clip], donors: list[Clip], generator: torch.Generator) -> list[Clip]:
+    """Clips whose unrecorded joints take that joint's rotation in random frames of `donors`.
+
+    Raises ValueError for a joint that no donor recorded.
+    """
     filled = []
     for clip in clips:
         rotations = clip.rotations.clone()
         for joint in torch.nonzero(~clip.tracked)[:, 0].tolist():
-            pool = torch.cat([other.rotations[:, joint] for other in clips if other.tracked[joint]])
+            found = [other.rotations[:, joint] for other in donors if other.tracked[joint]]
+            if len(found) == 0:
+                raise ValueError(f"no motion to train on has recorded '{JOINTS[joint]}'")
+            pool = torch.cat(found)
             picks = torch.randint(len(pool), (len(rotations),), generator=generator)
             rotations[:, joint] = pool[picks]
         filled.append(Clip(clip.name, clip.group, rotations, clip.tracked))
@@ -131,19 +157,27 @@ def fill_untracked(clips: list[Clip], generator: torch.Generator) -> list[Clip]:
 
 
 def training_set(
-    clips: list[Clip], procedural: Float[Tensor, "S 21 3 3"]
-) -> tuple[Float[Tensor, "S 21 3 3"], Float[Tensor, "S"]]:
+    clips: list[Clip], hand_set: Float[Tensor, "S 21 3 3"]
+) -> tuple[Float[Tensor, "P 21 3 3"], Float[Tensor, "P"]]:
     """All poses with their mirror images, and weights with the shares of GROUPS; mean weight 1."""
-    poses, weights = [procedural], [torch.full((len(procedural),), PROCEDURAL_SHARE)]
-    weights[0] /= len(procedural)
-    shares = {name: share for name, _, share in GROUPS}
+    shares = _shares()
+    poses = [hand_set]
+    weights = [torch.full((len(hand_set),), HAND_SET_SHARE / len(hand_set))]
     for clip in clips:
         total = sum(len(other.rotations) for other in clips if other.group == clip.group)
         poses.append(clip.rotations)
-        weights.append(torch.full((len(clip.rotations),), shares[clip.group] / total))
+        share = shares[group_name(clip.group)] / total
+        weights.append(torch.full((len(clip.rotations),), share))
     together, weight = torch.cat(poses), torch.cat(weights).double()
     weight = torch.cat([weight, weight])
     return torch.cat([together, mirror_poses(together)]), weight / weight.mean()
+
+
+def _shares() -> dict[str, float]:
+    """Share of the weight of every group of motions and of the hand-set poses."""
+    recorded = {name: (1 - HAND_SET_SHARE) * share for name, _, share in GROUPS}
+    other = (1 - HAND_SET_SHARE) * OTHER_SHARE
+    return {**recorded, group_name(len(GROUPS)): other, "hand-set": HAND_SET_SHARE}
 
 
 def mean_pose(
@@ -155,14 +189,14 @@ def mean_pose(
 
 def fit(
     clips: list[Clip],
-    procedural: Float[Tensor, "S 21 3 3"],
+    hand_set: Float[Tensor, "S 21 3 3"],
     *,
     count: int,
     iterations: int,
     seed: int,
 ) -> PosePrior:
     """Pose prior with `count` components."""
-    rotations, weights = training_set(clips, procedural)
+    rotations, weights = training_set(clips, hand_set)
     mean = mean_pose(rotations, weights)
     x = _coordinates(mean, rotations)
     generator = torch.Generator().manual_seed(seed)
@@ -191,66 +225,30 @@ def _coordinates(
     return roma.rotmat_to_rotvec(mean.transpose(-1, -2) @ rotations).reshape(-1, DIMENSION)
 
 
-def held_out_nll(
-    prior: PosePrior, clips: list[Clip], procedural: Float[Tensor, "S 21 3 3"]
-) -> float:
+def held_out_nll(prior: PosePrior, clips: list[Clip], hand_set: Float[Tensor, "S 21 3 3"]) -> float:
     """Mean -log p of held-out poses, nats, with the training shares of the groups."""
-    rotations, weights = training_set(clips, procedural)
+    rotations, weights = training_set(clips, hand_set)
     nll = -prior.log_prob(prior.coordinates(rotations))
     return float((nll * weights).sum() / weights.sum())
 
 
-def main() -> None:
-    """Score on held-out clips, fit on all of them, write the weights and the json beside them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--motions", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--components", type=int, default=64)
-    parser.add_argument("--iterations", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.manual_seed(arguments.seed)
-    generator = torch.Generator().manual_seed(arguments.seed)
-    clips = fill_untracked(read_clips(arguments.motions), generator)
-    poses = procedural_poses(PROCEDURAL_COUNT, generator)
-    test_poses = procedural_poses(PROCEDURAL_COUNT // HELD_OUT_EVERY, generator)
-    train = [clip for index, clip in enumerate(clips) if index % HELD_OUT_EVERY != 2]
-    test = [clip for index, clip in enumerate(clips) if index % HELD_OUT_EVERY == 2]
-    scores = {}
-    for count in (1, arguments.components):
-        prior = fit(train, poses, count=count, iterations=arguments.iterations, seed=arguments.seed)
-        scores[count] = held_out_nll(prior, test, test_poses)
-        log.info("%d components: held-out NLL %.2f nats per pose", count, scores[count])
-    prior = fit(
-        clips,
-        poses,
-        count=arguments.components,
-        iterations=arguments.iterations,
-        seed=arguments.seed,
-    )
-    save_pose_prior(arguments.out, prior, _card(arguments, clips, test, scores))
-
-
 def _card(
-    arguments: argparse.Namespace, clips: list[Clip], test: list[Clip], scores: dict[int, float]
+    options: Options, seen: list[Clip], unseen: list[Clip], scores: dict[int, float]
 ) -> dict[str, object]:
     """The json beside the weights: how they were made, from what, and how good they are."""
     return {
-        "command": f"python -m priors.training.pose --motions DIR --out {arguments.out.name} "
-        f"--components {arguments.components} --iterations {arguments.iterations} "
-        f"--seed {arguments.seed}",
-        "licence": "MIT for the weights; the recordings are not included and may not be resold",
+        "kind": "pose",
+        "command": f"slamhmr train pose --motions DIR --out {options.out.name} "
+        f"seed={options.seed} components={options.components} iterations={options.iterations} "
+        f"hand_set={options.hand_set}",
+        "licence": LICENCE,
         "acknowledgement": ACKNOWLEDGEMENT,
-        "held_out_nll_nats_per_pose": {
-            f"{count} component(s)": round(score, 3) for count, score in scores.items()
+        "scores": {
+            "held_out_nll_nats_per_pose": {
+                f"{count} component(s)": round(score, 3) for count, score in scores.items()
+            },
         },
-        "held_out_clips": [clip.name for clip in test],
-        "clips": {clip.name: [clip.group, len(clip.rotations)] for clip in clips},
-        "procedural_poses": PROCEDURAL_COUNT,
-        "shares": {**{name: share for name, _, share in GROUPS}, "procedural": PROCEDURAL_SHARE},
+        "held_out": {clip.name: group_name(clip.group) for clip in unseen},
+        "trained_on": {clip.name: [group_name(clip.group), len(clip.rotations)] for clip in seen},
+        "shares": {name: round(share, 4) for name, share in _shares().items()},
     }
-
-
-if __name__ == "__main__":
-    main()

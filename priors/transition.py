@@ -6,11 +6,11 @@ with a full covariance. *Gait*: from the pose, up and the angular velocities bef
 velocity of the pelvis, which no network sees; with a moving camera this makes the world's scale
 observable. All velocities are per second and in the axes of the pelvis at the middle frame; the
 pelvis' are divided by the body's relative size. So nothing depends on heading, place, or the size
-of body and world. Trained by `priors.training.transition` on steps of 1/60 to 1/24 s.
+of body and world. Trained by `slamhmr train transition` on steps of 1/60 to 1/24 s.
 Source: ours; HuMoR (Rempe et al. 2021) learns the same relation as a latent variable model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +25,7 @@ JOINTS = 21
 RATES = 3 + 3 + 3 * JOINTS  # pelvis velocity, angular velocities of the root and of the joints
 POSE = 6 * JOINTS  # first two columns of every joint's rotation, row by row
 STATE = POSE + 3  # pose and up
+PELVIS_JITTER = 0.2  # m of the pelvis that count like one rad of a joint: 1 cm like 3 degrees
 TRAINED_STEP = 1.0 / 30.0  # s; the covariance is that of residuals at this rate
 
 
@@ -105,14 +106,17 @@ class Network:
 
 @dataclass(frozen=True)
 class TransitionPrior:
-    """Both networks, and the whitening of their residuals (W with W'W the inverse covariance)."""
+    """Both networks, and the whitening W of their residuals.
+
+    W'W is the inverse covariance, or the leading part of it (`leading`).
+    """
 
     change: Network
     gait: Network
-    change_whitening: Float[Tensor, "69 69"]
+    change_whitening: Float[Tensor, "R 69"]
     gait_whitening: Float[Tensor, "3 3"]
 
-    def change_residual(self, triple: Triple) -> Float[Tensor, "*batch 69"]:
+    def change_residual(self, triple: Triple) -> Float[Tensor, "*batch R"]:
         """Whitened acceleration beyond what the network expects."""
         error = triple.acceleration - self.change(triple.change_inputs)
         return error @ self.change_whitening.T
@@ -122,6 +126,19 @@ class TransitionPrior:
     ) -> Float[Tensor, "*batch 3"]:
         """Whitened `velocity` of the pelvis over both steps, less what the pose's change says."""
         return (velocity - self.gait(triple.gait_inputs)) @ self.gait_whitening.T
+
+    def leading(self, rows: int) -> tuple["TransitionPrior", float]:
+        """The prior with `rows` combinations of whitened accelerations, and the share they keep.
+
+        W S = U D V' with S the jitter to be told from motion: equal turns of all joints, and
+        `PELVIS_JITTER`. Kept are the first rows of U'W, those in which jitter is largest beside
+        real motion; the share is that of the squares of D, the precision that smooths.
+        """
+        jitter = self.change_whitening.new_ones(RATES)
+        jitter[:3] = PELVIS_JITTER
+        left, values, _ = torch.linalg.svd(self.change_whitening * jitter)
+        share = float(values[:rows].square().sum() / values.square().sum())
+        return replace(self, change_whitening=left[:, :rows].T @ self.change_whitening), share
 
     def to(self, dtype: torch.dtype) -> "TransitionPrior":
         """The same in another floating point type."""
@@ -146,7 +163,8 @@ def load_transition_prior(
     for name, inputs, outputs in (("change", STATE + RATES, RATES), ("gait", STATE + 132, 3)):
         networks[name] = _network(tensors, name, inputs, outputs, path)
         whitening = tensors.get(f"{name}.whitening")
-        if whitening is None or whitening.shape != (outputs, outputs):
+        fits = whitening is not None and whitening.ndim == 2 and whitening.shape[1] == outputs
+        if whitening is None or not fits or not 0 < len(whitening) <= outputs:
             raise CheckpointError(f"weights '{path}': '{name}.whitening' is missing or misshapen")
     return TransitionPrior(
         networks["change"],

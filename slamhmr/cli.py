@@ -20,6 +20,11 @@ BENCHMARKS = {  # modules of slamhmr.bench with a function `run`
     "posterior": "how often the truth is inside the stated uncertainties",
     "ablation": "what every learned part is worth",
 }
+TRAININGS = {  # as in slamhmr.training
+    "lifter": "key points of a clip to bodies in the camera",
+    "pose": "which poses are plausible",
+    "transition": "how motion goes on",
+}
 BELOW_GATES = 3
 INTERRUPTED = 130
 
@@ -94,13 +99,13 @@ def build_parser() -> argparse.ArgumentParser:
     motion.set_defaults(run=_import_motion)
 
     train = commands.add_parser("train", help="train our own networks on motion files")
-    train.add_argument("kind", choices=["lifter", "pose", "transition"])
-    train.add_argument("--motions", type=Path, required=True, metavar="DIR")
-    train.add_argument("--out", type=Path, metavar="FILE", help="weights (KIND.safetensors)")
-    train.add_argument(
-        "fields", nargs="*", metavar="key=value", help="minutes=55 seed=0 device=cuda"
-    )
-    train.set_defaults(run=_train)
+    kinds = train.add_subparsers(required=True, metavar="KIND")
+    for name, words in TRAININGS.items():
+        kind = kinds.add_parser(name, help=words)
+        kind.add_argument("--motions", type=Path, required=True, metavar="DIR")
+        kind.add_argument("--out", type=Path, metavar="FILE", help=f"weights ({name}.safetensors)")
+        kind.add_argument("fields", nargs="*", metavar="key=value", help="minutes=55 seed=0")
+        kind.set_defaults(run=_train, kind=name)
 
     bench = commands.add_parser("bench", help="measure the solver on made scenes")
     benchmarks = bench.add_subparsers(required=True, metavar="BENCHMARK")

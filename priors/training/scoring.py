@@ -53,34 +53,37 @@ def student_nll(
     return total
 
 
-def score(prior: TransitionPrior, unseen: Splines, freedom: dict[str, float]) -> dict[str, object]:
-    """NLL per frame in all and by group, size of residuals by step, errors of the gait."""
+def squared_residuals(prior: TransitionPrior, unseen: Splines) -> dict[str, float]:
+    """Median of the squared whitened residual of change, by time step."""
     generator = torch.Generator().manual_seed(SEED)
-    by_step = {}
+    found = {}
     for step in STEPS:
         sample = draw(unseen, COUNT, generator, step=step)
-        residual = _double(prior, sample, "change")
-        by_step[f"1/{round(1 / step)} s"] = round(float((residual**2).sum(dim=1).median()), 2)
-    found: dict[str, object] = {"median_squared_residual": by_step}
+        residual = _error(prior, sample) @ prior.change_whitening.T
+        found[f"1/{round(1 / step)} s"] = round(float((residual**2).sum(dim=1).median()), 2)
+    return found
+
+
+def score(prior: TransitionPrior, unseen: Splines, freedom: dict[str, float]) -> dict[str, object]:
+    """NLL per frame by group, errors of the gait; of a prior with all rows of its whitening."""
     covariance = torch.linalg.inv(prior.change_whitening.T @ prior.change_whitening)
     groups: dict[str, list[Tensor]] = {}
     gait: dict[str, object] = {}
     for clip in range(len(unseen.length)):
         sample = clip_sample(unseen, clip)
-        error = _double(prior, sample, "change") @ torch.linalg.inv(prior.change_whitening).T
-        nll = student_nll(error, sample.known, covariance, freedom["change"])
+        nll = student_nll(_error(prior, sample), sample.known, covariance, freedom["change"])
         name = group_name(int(unseen.group[clip]))
         groups.setdefault(name, []).append(nll)
         gait[f"{name}: {unseen.names[clip]}"] = _gait(prior, sample)
     parts = {name: round(float(torch.cat(each).mean()), 2) for name, each in groups.items()}
-    return {**found, "change_nll_per_frame": parts, "gait": gait}
+    return {"change_nll_per_frame": parts, "gait": gait}
 
 
-def _double(prior: TransitionPrior, sample: Sample, kind: str) -> Tensor:
-    """Whitened residuals of a sample; what was not recorded is as expected."""
+def _error(prior: TransitionPrior, sample: Sample) -> Tensor:
+    """Accelerations less those expected; what was not recorded is as expected."""
     triple = sample.triple
     error = triple.acceleration.double() - prior.change(triple.change_inputs.double())
-    return torch.where(sample.known, error, 0.0) @ prior.change_whitening.T
+    return torch.where(sample.known, error, 0.0)
 
 
 def _gait(prior: TransitionPrior, sample: Sample) -> dict[str, float]:

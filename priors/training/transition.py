@@ -1,27 +1,25 @@
-"""Train the transition prior on motion files.
+"""Train the transition prior on motion files: `slamhmr train transition`.
 
-    python -m priors.training.transition --motions DIR --out priors/weights/transition.safetensors
-
-DIR holds motion files (`slamhmr import-motion`). Both networks learn by the likelihood of
-Student's t over whole triples of frames, so that idling and acrobatics, whose residuals differ by
-a factor of ten, both count; the scale matrix is refitted as training goes on. Motions named in
-`held_out.txt` only score. Stopped and started again with `--resume`, it goes on where it was.
+Both networks learn by the likelihood of Student's t over whole triples of frames, so that idling
+and acrobatics, whose residuals differ by a factor of ten, both count; the scale matrix is refitted
+as training goes on. The motions that `clips.is_held_out` names only score. An interrupted run goes
+on where it was: a checkpoint lies beside the weights.
 """
 
-import argparse
 import logging
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from priors.training.clips import GROUPS, clip_names, read_library
-from priors.training.scoring import baselines, regular, score
+from priors.training.clips import ACKNOWLEDGEMENT, GROUPS, LICENCE, group_name, read_split
+from priors.training.rig import Rig
+from priors.training.scoring import baselines, regular, score, squared_residuals
 from priors.training.triples import Sample, Splines, draw, splines
 from priors.transition import (
     RATES,
@@ -31,37 +29,34 @@ from priors.transition import (
     save_transition_prior,
 )
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 FREEDOM = {"change": 4.0, "gait": 3.0}  # of Student's t
 MEMORY = 0.99  # of the running second moments, per batch
 RIDGE = 1e-3  # of the regression that training begins at
+FIRST = 20000  # triples of that regression
 REFIT = 50  # batches between refits of the scale matrices
 # Least standard deviations: of accelerations of the pelvis (m/s^2) and of joints (rad/s^2), and of
 # the pelvis' velocity (m/s). Recorded skeletons have hinges and split spines, people do not.
 FLOOR = {"change": (0.3, 3.0), "gait": (0.03, 0.03)}
 SAVE_SECONDS = 120.0
-ACKNOWLEDGEMENT = (
-    "The data used in this project was obtained from mocap.cs.cmu.edu. "
-    "The database was created with funding from NSF EIA-0196217. "
-    "Idle motions: ReActIdle (MIT, RSAIT 2025). Short clips: DeepMimic data in bullet3 (zlib)."
-)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `slamhmr train transition` is asked for; `minutes` of training, `batch` triples each."""
+    """Settings of a training run: `minutes` of training, `batch` triples each, `rows` kept."""
 
     motions: Path
     out: Path
     seed: int = 0
-    minutes: float = 12.0
-    resume: bool = False
-    width: int = 128
+    minutes: float = 10.0
+    width: int = 64
     gait_width: int = 128
+    rows: int = 44
     batch: int = 2048
     rate: float = 2e-3
     decay: float = 0.3
+    resume: bool = True
 
 
 class Head(nn.Module):
@@ -201,31 +196,38 @@ class Trainee(nn.Module):
             self.gait.regress(triple.gait_inputs, sample.velocity, everything)
 
 
-def train(options: Options) -> TransitionPrior:
-    """Train, score on the held-out motions, write weights and card.
+def run(options: Options, _: Rig) -> str:
+    """Train, score on the held-out motions, write weights and card; the table of scores.
 
-    Raises ValueError if the directory holds no motion file, or only held-out ones.
+    Raises ValueError for a directory without motions of both kinds, settings that make no prior,
+    or a checkpoint of another run.
     """
+    for name in ("minutes", "width", "gait_width", "batch"):
+        if getattr(options, name) <= 0:
+            raise ValueError(f"{name}={getattr(options, name):g} must be more than 0")
+    if not 0 < options.rows <= RATES:
+        raise ValueError(f"rows={options.rows} must be 1 to {RATES}")
     torch.manual_seed(options.seed)
     generator = torch.Generator().manual_seed(options.seed)
-    seen, unseen = _data(options.motions)
+    seen, unseen = (splines(library) for library in read_split(options.motions))
     trainee = Trainee(options)
-    trainee.look_at(draw(seen, 20000, generator))
+    trainee.look_at(draw(seen, FIRST, generator))
     optimiser = torch.optim.AdamW(
         trainee.parameters(), lr=options.rate, weight_decay=options.decay, betas=(0.9, 0.99)
     )
-    spent = _restore(options, trainee, optimiser, generator) if options.resume else 0.0
+    spent = 0.0
+    if options.resume and _checkpoint(options).exists():
+        spent = _restore(options, trainee, optimiser, generator)
     _optimise(options, seen, trainee, optimiser, generator, spent)
-    prior = trainee.prior()
-    save_transition_prior(options.out, prior, _card(options, prior, seen, unseen))
-    return prior
-
-
-def _data(motions: Path) -> tuple[Splines, Splines]:
-    """Motions to learn from, and those to score on."""
-    seen = clip_names(motions, held_out=False)
-    unseen = clip_names(motions, held_out=True)
-    return splines(read_library(motions, seen)), splines(read_library(motions, unseen))
+    whole = trainee.prior()
+    kept, share = whole.leading(options.rows)
+    scores = score(whole, unseen, FREEDOM)
+    scores["median_squared_residual"] = squared_residuals(kept, unseen)
+    floor = Head((1, RATES), "change").floor.double()
+    scores["baselines"] = baselines(seen, unseen, FREEDOM["change"], floor)
+    card = _card(options, seen, unseen, scores)
+    save_transition_prior(options.out, kept, {**card, "share_of_precision_kept": round(share, 4)})
+    return _table(scores)
 
 
 def _optimise(
@@ -255,14 +257,20 @@ def _optimise(
             _save(options, trainee, optimiser, generator, spent)
             saved = spent
             values = ", ".join(f"{name} {value.item():.2f}" for name, value in losses.items())
-            log.info("%.1f min, batch %d: %s", spent / 60.0, batches, values)
+            LOG.info("%.1f min, batch %d: %s", spent / 60.0, batches, values)
     trainee.change.refit()
     trainee.gait.refit()
     _save(options, trainee, optimiser, generator, spent)
 
 
-def _state_path(options: Options) -> Path:
-    return options.out.with_suffix(".training.pt")
+def _checkpoint(options: Options) -> Path:
+    return options.out.with_suffix(".checkpoint.pt")
+
+
+def _settings(options: Options) -> dict[str, str]:
+    """What a checkpoint depends on, and the minutes."""
+    left_out = ("motions", "out", "resume")
+    return {key: f"{value:g}" for key, value in asdict(options).items() if key not in left_out}
 
 
 def _save(
@@ -272,8 +280,9 @@ def _save(
     generator: torch.Generator,
     spent: float,
 ) -> None:
-    path = _state_path(options)
+    path = _checkpoint(options)
     state = {
+        "settings": _settings(options),
         "trainee": trainee.state_dict(), "optimiser": optimiser.state_dict(),
         "generator": generator.get_state(), "spent": spent,
     }  # fmt: skip
@@ -288,10 +297,15 @@ def _restore(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> float:
-    path = _state_path(options)
-    if not path.exists():
-        raise ValueError(f"nothing to resume: '{path}' does not exist; train without --resume")
+    path = _checkpoint(options)
     state = torch.load(path, weights_only=True)
+    for name in ("seed", "width", "gait_width", "batch"):
+        asked, begun = _settings(options)[name], state["settings"][name]
+        if asked != begun:
+            raise ValueError(
+                f"checkpoint '{path}' was begun with {name}={begun}, not {asked}; delete it or ask "
+                "for the same"
+            )
     trainee.load_state_dict(state["trainee"])
     optimiser.load_state_dict(state["optimiser"])
     generator.set_state(state["generator"])
@@ -299,45 +313,30 @@ def _restore(
 
 
 def _card(
-    options: Options, prior: TransitionPrior, seen: Splines, unseen: Splines
+    options: Options, seen: Splines, unseen: Splines, scores: dict[str, Any]
 ) -> dict[str, object]:
     """How the weights were made, from what, and how good they are."""
-    settings = {
-        key: value
-        for key, value in asdict(options).items()
-        if key not in ("motions", "out", "resume")
-    }
-    scores = score(prior, unseen, FREEDOM)
-    floor = Head((1, RATES), "change").floor.double()
-    scores["baselines"] = baselines(seen, unseen, FREEDOM["change"], floor)
-    for name, value in scores.items():
-        log.info("%s: %s", name, value)
+    words = " ".join(f"{key}={value}" for key, value in _settings(options).items())
     return {
-        "command": "slamhmr train transition --motions DIR "
-        + " ".join(f"--{key} {value}" for key, value in settings.items()),
-        "licence": "MIT for the weights; the recordings are not included and may not be resold",
+        "kind": "transition",
+        "command": f"slamhmr train transition --motions DIR --out {options.out.name} {words}",
+        "licence": LICENCE,
         "acknowledgement": ACKNOWLEDGEMENT,
-        "held_out": scores,
-        "seen_clips": dict(zip(seen.names, seen.length.tolist(), strict=True)),
-        "unseen_clips": list(unseen.names),
+        "scores": scores,
+        "held_out": {
+            name: group_name(int(group))
+            for name, group in zip(unseen.names, unseen.group, strict=True)
+        },
+        "trained_on": dict(zip(seen.names, seen.length.tolist(), strict=True)),
         "shares": {name: share for name, _, share in GROUPS},
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train as the command line says."""
-    parser = argparse.ArgumentParser(prog="slamhmr train transition", description=__doc__)
-    parser.add_argument("--motions", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--resume", action="store_true")
-    for name, kind in (
-        ("seed", int), ("minutes", float), ("width", int), ("gait_width", int), ("batch", int),
-        ("rate", float), ("decay", float),
-    ):  # fmt: skip
-        parser.add_argument(f"--{name}", type=kind, default=getattr(Options, name))
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train(Options(**vars(parser.parse_args(arguments))))
-
-
-if __name__ == "__main__":
-    main()
+def _table(scores: dict[str, Any]) -> str:
+    """Held-out NLL per frame by group: this prior beside simpler predictions, nats."""
+    own = scores["change_nll_per_frame"]
+    rows = {"this prior": own, **scores["baselines"]}
+    lines = [f"{'held-out NLL per frame':30s}" + "".join(f"{name:>22s}" for name in own)]
+    for name, values in rows.items():
+        lines.append(f"{name:30s}" + "".join(f"{values[group]:22.1f}" for group in own))
+    return "\n".join(lines)

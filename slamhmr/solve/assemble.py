@@ -191,25 +191,27 @@ def _fold(
 def _fold_general(
     residual: Residual, weight: Tensor, weighted_value: Tensor, folded: _Folded
 ) -> None:
+    """Products in the precision of the derivative; their sums, and gradients, in the value's."""
     derivative, elements = residual.derivative, residual.elements
     assert derivative is not None
     frames = len(residual.value)
     explicit, columns = residual.border_derivative, residual.border_slice
+    weight = weight.to(derivative)
     for i in range(len(derivative)):
         span, kept = slice(i, frames), slice(0, frames - i)  # frames t + i that exist
         weighted = weight[..., None, None] * derivative[i]  # (n, E, R, D)
-        pulled = (weighted_value[..., None, :] @ derivative[i])[..., 0, :]
+        pulled = (weighted_value[..., None, :] @ derivative[i].to(weighted_value))[..., 0, :]
         folded.gradient[span].index_add_(1, elements, pulled[kept])
         if len(derivative) == 1:
             folded.pull.index_add_(1, elements, pulled)
         for j in range(i, len(derivative)):
-            product = weighted.mT @ derivative[j]
+            product = (weighted.mT @ derivative[j]).to(residual.value)
             folded.general(j - i)[span].index_add_(1, elements, product[kept])
         if explicit is not None and columns is not None:
-            product = weighted.mT @ explicit
+            product = (weighted.mT @ explicit.to(weighted)).to(explicit)
             folded.border[span][..., columns].index_add_(1, elements, product[kept])
         if residual.local is not None:
-            product = weighted.mT @ residual.local
+            product = (weighted.mT @ residual.local.to(weighted)).to(residual.local)
             folded.local[span].index_add_(1, elements, product[kept])
 
 

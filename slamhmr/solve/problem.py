@@ -72,7 +72,8 @@ class Residual:
 
     Element e at frame t reads feature `elements[e]` of `group` at frames t ... t + S - 1 and has
     derivative `derivative[i, t, e]` (R, D) with respect to that of frame t + i; or, where R = D and
-    all derivatives are multiples of the identity, `isotropic[i, t, e]`. `border_derivative` is the
+    all derivatives are multiples of the identity, `isotropic[i, t, e]`. A float32 derivative makes
+    float32 products, which is enough for curvature. `border_derivative` is the
     *explicit* dependence on the border columns `border_slice` of the chain, beyond that of the
     features. `local` is the dependence on the frame's own eliminated unknowns (see `Window`).
     `weight` is 0 where the element does not exist. `kernel` is the scale mu of Geman-McClure, None

@@ -52,11 +52,12 @@ def transition(
     """Whitened accelerations of pelvis, root and joints beyond what pose and velocities lead to.
 
     r_t = W (a_t - f(pose, up, velocities)) of frames t, t + 1, t + 2, W from the full covariance:
-    joints that move together do not count many times over. Source: ours (`priors.transition`).
+    joints that move together do not count many times over. W has the rows in which jitter stands
+    out most from motion (`TransitionPrior.leading`). Source: ours (`priors.transition`).
     """
     prior, single = transition_prior()
     steps = _Steps(features)
-    value, slopes = steps.empty(69), None
+    value, slopes = steps.empty(len(prior.change_whitening)), None
     if steps.count > 0:
         value[: steps.count, 0] = prior.change_residual(steps.triple)
         if derivatives:
@@ -173,14 +174,14 @@ class _Steps:
         layout = features.layout
         columns = slice(0, layout.fixed + layout.betas_count * int(layout.free.betas))
         if derivatives:
-            derivative = value.new_zeros(3, *value.shape, 69)
+            derivative = value.new_zeros(3, *value.shape, 69, dtype=torch.float32)
             border = value.new_zeros(*value.shape, columns.stop)
         if self.count > 0:
             from priors.transition import TRAINED_STEP
 
             weights[: self.count] *= self.step / TRAINED_STEP
             if derivative is not None and border is not None and slopes is not None:
-                derivative[:, : self.count, 0] = self._chain(slopes).to(value)
+                derivative[:, : self.count, 0] = self._chain(slopes)
                 border[: self.count, 0] = self._border(slopes, columns.stop)
         return Residual(
             name, "frame", torch.zeros(1, dtype=torch.int64), value, weights[:, None], derivative,

@@ -1,6 +1,5 @@
 """Transition prior: Jacobians against autograd, splines, likelihood, a small training."""
 
-import json
 import math
 
 import numpy as np
@@ -11,10 +10,10 @@ import torch
 from priors.checkpoints import CheckpointError, load_weights, save_weights
 from priors.training.clips import is_held_out, read_library
 from priors.training.scoring import regular, student_nll
-from priors.training.transition import Options, train
 from priors.training.triples import clip_sample, draw, splines
 from priors.transition import (
     DEFAULT_WEIGHTS,
+    PELVIS_JITTER,
     Network,
     TransitionPrior,
     load_transition_prior,
@@ -128,29 +127,36 @@ def test_regular_covariance_mends_negative_eigenvalues():
     torch.testing.assert_close(mended, broken, rtol=0, atol=2.0)
 
 
-@pytest.mark.slow
-def test_a_short_training_learns_resumes_and_tells_how(tmp_path):
-    held_out = "cmu_bvh_007_03"
-    assert is_held_out(held_out)
-    write_motions(tmp_path, ["proc_walk_0001", "proc_walk_0002", held_out])
-    out = tmp_path / "out.safetensors"
-    options = Options(tmp_path, out, minutes=0.03, width=8, gait_width=8, batch=64)
-    train(options)
-    card = json.loads(out.with_suffix(".json").read_text())
-    assert card["unseen_clips"] == [held_out]
-    assert card["command"].startswith("slamhmr train transition --motions DIR --seed 0")
-    with pytest.raises(ValueError, match="nothing to resume"):
-        train(Options(tmp_path, tmp_path / "other.safetensors", minutes=0.01, resume=True))
-    assert load_transition_prior(out).change_whitening.isfinite().all()
-    again = Options(tmp_path, out, minutes=0.05, width=8, gait_width=8, batch=64, resume=True)
-    train(again)
+def test_leading_rows_keep_what_they_say_and_the_precision_of_jitter():
+    whitening = noise(69, 69, seed=3)
+    prior = TransitionPrior(
+        network(198, 4, 69), network(261, 4, 3), whitening, torch.eye(3).double()
+    )
+    whole, everything = prior.leading(69)
+    assert everything == pytest.approx(1.0)
+    torch.testing.assert_close(
+        whole.change_whitening.T @ whole.change_whitening, whitening.T @ whitening
+    )
+    kept, share = prior.leading(40)
+    jitter = torch.ones(69).double()
+    jitter[:3] = PELVIS_JITTER
+    found = (kept.change_whitening * jitter).square().sum()
+    assert kept.change_whitening.shape == (40, 69)
+    assert float(found / (whitening * jitter).square().sum()) == pytest.approx(share)
+    assert float((whitening[:40] * jitter).square().sum()) < float(found)
+    left_over = torch.linalg.eigvalsh(
+        whitening.T @ whitening - kept.change_whitening.T @ kept.change_whitening
+    )
+    assert float(left_over[0]) > -1e-9
 
 
 def test_the_shipped_prior_is_that_of_its_card_and_knows_walking():
     prior = load_transition_prior()
     _, card = load_weights(DEFAULT_WEIGHTS)
-    assert prior.change_whitening.shape == (69, 69)
-    walks = [v for name, v in card["held_out"]["gait"].items() if name.startswith("walk")]
+    assert prior.change_whitening.shape == (44, 69)
+    assert card["share_of_precision_kept"] > 0.95
+    assert not any(is_held_out(name) for name in card["trained_on"])
+    walks = [v for name, v in card["scores"]["gait"].items() if name.startswith("walk")]
     assert len(walks) >= 4
     for walk in walks:
         assert walk["rms_error"] < 0.25 * walk["speed"]

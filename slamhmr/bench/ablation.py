@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slamhmr.artifacts import write_text
+from slamhmr.artifacts import read_arrays, write_text
 from slamhmr.bench.table import Row, format_rows, write_csv
 from slamhmr.bench.words import settings
 from slamhmr.body import BodyModel, forward_points, load_body
@@ -116,7 +116,11 @@ def scenes_of(spec: AblationSpec) -> list[tuple[str, SceneSpec]]:
         from priors.training.clips import clip_names
 
         held = clip_names(Path(spec.motions), held_out=True)
-        recorded = [name for name in held if not name.startswith("proc_")]
+        recorded = [
+            name
+            for name in held
+            if not name.startswith("proc_") and _long_enough(Path(spec.motions), name, spec)
+        ]
         motions += [(HELD_OUT, str(Path(spec.motions) / f"{name}.npz")) for name in recorded]
     return [
         (family, SceneSpec(
@@ -126,6 +130,11 @@ def scenes_of(spec: AblationSpec) -> list[tuple[str, SceneSpec]]:
         ))
         for index, (family, motion) in enumerate(motions)
     ]  # fmt: skip
+
+
+def _long_enough(directory: Path, name: str, spec: AblationSpec) -> bool:
+    motion = read_arrays(directory / f"{name}.npz")
+    return len(motion["pelvis"]) / float(motion["fps"]) > spec.frames / SceneSpec.fps
 
 
 def make_case(family: str, spec: SceneSpec, body: BodyModel) -> Case:

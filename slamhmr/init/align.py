@@ -103,7 +103,8 @@ def _first_up(
     The middle of both: their errors have different causes (leaning people; a biased network) and
     the same size (2.6 degrees against 3.0 and 3.1 in the mean of 24 synthetic scenes). Where few
     people stand, the start's vertical decides. Also the standard deviation of its tilts, rad: never
-    less than half of what the two disagree by, nor, the fewer stand, than one and a half times what the start states.
+    less than half of what the two disagree by, nor than half (nobody stands: one and a half times)
+    what the start states.
     """
     axes, vote = _stances(points, names, observed, world_from_cam)
     if initial.up_cam is None:

@@ -210,7 +210,7 @@ def _gravity_deg(state: SceneState, truth: Scene) -> float:
 
 
 def summary(rows: Sequence[Row], spec: AblationSpec) -> str:
-    """Markdown: means over families of every variant, and W-MPJPE100 of every family."""
+    """Markdown: means over families of every variant, and the errors of every family."""
     variants = list(dict.fromkeys(str(row["variant"]) for row in rows))
     families = list(dict.fromkeys(str(row["family"]) for row in rows))
     columns = ("pa_mpjpe_mm", "wa_mpjpe100_mm", "w_mpjpe100_mm", "scale_percent", "gravity_deg")
@@ -218,11 +218,14 @@ def summary(rows: Sequence[Row], spec: AblationSpec) -> str:
         {"variant": variant, **{c: _mean(rows, variant, families, c) for c in columns}}
         for variant in variants
     ]
-    by_family: list[Row] = [
-        {"W-MPJPE100, mm": variant,
-         **{family: _mean(rows, variant, [family], "w_mpjpe100_mm") for family in families}}
-        for variant in variants
-    ]  # fmt: skip
+    by_family = "".join(
+        f"\n```\n{format_rows(_by_family(rows, variants, families, column, title))}\n```\n"
+        for column, title in (
+            ("w_mpjpe100_mm", "W-MPJPE100, mm"),
+            ("wa_mpjpe100_mm", "WA-MPJPE100, mm"),
+            ("pa_mpjpe_mm", "PA-MPJPE, mm"),
+        )
+    )
     words = f"scenes={spec.scenes} frames={spec.frames} seed={spec.seed}"
     if spec.motions != "":
         words += " motions=MOTIONS"
@@ -231,8 +234,17 @@ def summary(rows: Sequence[Row], spec: AblationSpec) -> str:
         f"{len(rows) // len(variants)} scenes of {len(families)} families, means over families. "
         '"geometric" is the start in closed form and no learned term but the pose prior; "all" '
         "the default; each other line lacks one part.\n\n```\n"
-        f"{format_rows(means)}\n```\n\n```\n{format_rows(by_family)}\n```\n"
+        f"{format_rows(means)}\n```\n{by_family}"
     )
+
+
+def _by_family(
+    rows: Sequence[Row], variants: Sequence[str], families: Sequence[str], column: str, title: str
+) -> list[Row]:
+    return [
+        {title: variant, **{f: _mean(rows, variant, [f], column) for f in families}}
+        for variant in variants
+    ]
 
 
 def _mean(rows: Sequence[Row], variant: str, families: Sequence[str], column: str) -> float:

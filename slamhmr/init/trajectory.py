@@ -20,7 +20,7 @@ from slamhmr.skeleton import CONTACT_POINTS
 from slamhmr.types import Initial, SceneState
 
 ACROSS = 0.01  # of the depth: a start's place across the line of sight
-ALONG = 0.08  # of the depth, along it
+ALONG = 0.03  # of the depth, along it
 LASTING = 30.0  # frames that depth errors last: they count once in so many
 VELOCITY_LASTING, FOOT_LASTING = 10.0, 4.0  # the same of predicted velocities, and of feet
 FOOT_SIGMA = 0.15  # m/s, of a foot that stands (mocap "contacts" slide 0.13-0.15 m/s)

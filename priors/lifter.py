@@ -26,6 +26,8 @@ ROTATIONS, UP, VELOCITY, PLACE = 6 * (1 + BODY_JOINTS), 3, 3, 3
 SIGMA_WIDTHS = (1, BODY_JOINTS, 1, 3, 1)  # logs: root, joints, up, velocity, log depth
 WIDTHS = (ROTATIONS, UP, VELOCITY, PLACE, CONTACTS, BETAS, sum(SIGMA_WIDTHS))
 FEATURES = 3 * KEYPOINT_COUNT + 7
+CONFIDENCE = slice(2 * KEYPOINT_COUNT, 3 * KEYPOINT_COUNT)  # of the features
+FARTHEST_TAP = 64  # frames, of a layer: a card that says more is no lifter's
 SMOOTHING = 3.0  # frames, of the virtual camera's direction and of the person's size
 LEAST_SIZE = 0.004  # rad
 SIGMA_RANGE = (-5.0, 1.5)  # of log sigmas
@@ -213,7 +215,12 @@ def load_lifter(path: Path | None = None) -> tuple[Lifter, dict[str, Any]]:
     dilations, head = card.get("dilations"), tensors.get("head.weight")
     if card.get("kind") != "lifter" or not isinstance(dilations, list) or head is None:
         raise CheckpointError(f"weights '{path}' are not those of a lifter (kind in their card)")
-    network = Lifter(int(head.shape[-1]), tuple(int(step) for step in dilations))
+    if not all(type(step) is int and 1 <= step <= FARTHEST_TAP for step in dilations):
+        raise CheckpointError(
+            f"card of '{path}': dilations {str(dilations)[:80]} must be whole numbers from 1 to "
+            f"{FARTHEST_TAP}"
+        )
+    network = Lifter(int(head.shape[-1]), tuple(dilations))
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     check_shapes(tensors, shapes, f"lifter weights '{path}'")
     network.load_state_dict({name: value.float() for name, value in tensors.items()})

@@ -19,8 +19,9 @@ FPS = 30.0
 HELD_OUT = Path(__file__).with_name("held_out.txt")
 # Share of each group of motions, by the name of its file; the first match counts. Walking and
 # everyday motion are what videos show; dance and idling make up most of the recorded minutes.
+PROCEDURAL = "procedural"
 GROUPS: tuple[tuple[str, str, float], ...] = (
-    ("procedural", r"^proc_", 0.22),
+    (PROCEDURAL, r"^proc_", 0.22),
     ("walk and run", r"cmu_bvh_(007|002_0[123])|02_0[123]|humanoid3d_(walk|run)", 0.24),
     ("everyday", r"cmu_bvh_(001|002)|02_0", 0.14),
     ("sport", r"cmu_bvh_006|martial|humanoid3d_(kick|punch|spinkick|jump)", 0.12),

@@ -2,6 +2,8 @@
 
 Called by `slamhmr train lifter`. One thread trains, one process beside it makes batches. The
 learning rate follows the clock, so a run ends in `minutes`; it can be interrupted and resumed.
+For the same reason a seed repeats the batches, but not the weights bit for bit: how many steps fit
+into the time depends on the machine and what else it does.
 """
 
 import logging
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from priors.checkpoints import CheckpointError, read_torch_checkpoint
 from priors.lifter import Crop, Lifter, crop
 from priors.training.clips import Library, clip_names, read_library, sample_windows
 from priors.training.detecting import detect
@@ -93,8 +96,11 @@ def make_batch(
 def train(options: Options, rig: Rig) -> Lifter:
     """The trained network (average of the last weights); a checkpoint lies beside `out`.
 
-    Raises ValueError for a directory without motions, a checkpoint of another network, or no time.
+    Raises ValueError for a directory without motions, a checkpoint that is damaged or of another
+    network, a negative seed (kept for scores), or no time.
     """
+    if options.seed < 0:
+        raise ValueError(f"seed={options.seed} must be 0 or more")
     if options.minutes <= 0:
         raise ValueError(f"minutes={options.minutes:g} must be more than 0")
     torch.set_num_threads(options.threads)
@@ -150,8 +156,8 @@ class _Run:
         total = torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
         self.optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
-        if bool(torch.isfinite(total)):
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        if bool(torch.isfinite(total) & torch.isfinite(norm)):
             self.optimiser.step()
             self.average.update_parameters(self.network)
         self.step += 1
@@ -161,6 +167,8 @@ class _Run:
     def _note(self, parts: dict[str, Tensor]) -> None:
         for name, value in parts.items():
             now_at = float(value.detach())
+            if not math.isfinite(now_at):
+                continue
             self.sums[name] = 0.98 * self.sums.get(name, now_at) + 0.02 * now_at
         now = time.monotonic()
         if now - self.noted > 20:
@@ -183,10 +191,19 @@ class _Run:
         self.saved = time.monotonic()
 
     def load(self) -> None:
-        """Go on where the checkpoint stopped."""
-        content = torch.load(self.checkpoint, weights_only=True)
+        """Go on where the checkpoint stopped.
+
+        Raises ValueError if it is damaged, or was begun with other settings.
+        """
+        try:
+            content = read_torch_checkpoint(self.checkpoint)
+        except CheckpointError as error:
+            raise ValueError(f"{error}; delete it to begin anew") from error
+        parts = {"step", "elapsed", "network", "average", "optimiser", "options"}
+        if not isinstance(content, dict) or not parts <= set(content):
+            raise ValueError(f"'{self.checkpoint}' is no checkpoint of a lifter; delete it")
         for name in ("seed", "batch", "frames", "width", "dilations"):
-            asked, kept = str(getattr(self.options, name)), content["options"][name]
+            asked, kept = str(getattr(self.options, name)), content["options"].get(name)
             if asked != kept:
                 raise ValueError(
                     f"checkpoint '{self.checkpoint}' was begun with {name}={kept}, not {asked}; "
@@ -223,6 +240,6 @@ def initialise(network: Lifter) -> None:
             angle = torch.tensor(sign * 1.1)
             c, s = torch.cos(angle), torch.sin(angle)
             rotations[joint, :2, :2] = torch.stack([torch.stack([c, -s]), torch.stack([s, c])])
-        network.head.bias[: 22 * 6] = rotations[:, :2].flatten()
+        network.head.bias[: 22 * 6] = rotations[:, :2].flatten().to(network.head.bias)
         network.head.bias[22 * 6 + 1] = -1.0  # up: y points down in the camera
         network.head.bias[-27:] = -1.5  # log sigmas

@@ -1,13 +1,21 @@
 """From a trained lifter to the weights of the package: sigmas made honest, scores, card."""
 
 import logging
+from dataclasses import fields
 from typing import Any
 
 import torch
 
 from priors.checkpoints import save_weights
 from priors.lifter import BODY_JOINTS, WIDTHS, Lifter
-from priors.training.clips import Library, clip_names, group_name, read_library
+from priors.training.clips import (
+    ACKNOWLEDGEMENT,
+    LICENCE,
+    Library,
+    clip_names,
+    group_name,
+    read_library,
+)
 from priors.training.lifter import Options, train
 from priors.training.rig import Rig
 from priors.training.scores import format_scores, score
@@ -16,10 +24,8 @@ LOG = logging.getLogger(__name__)
 # Rows of the log sigmas in the order of `priors.lifter`: root, joints, up, velocity, log depth.
 SIGMA_ROWS = {"root": 1, "joints": BODY_JOINTS, "up": 1, "velocity": 3, "depth": 1}
 WINDOWS = 240  # that are scored
-ACKNOWLEDGEMENT = (
-    "Motions: mocap.cs.cmu.edu (NSF EIA-0196217); ReActIdle (MIT, RSAIT 2025); DeepMimic clips of "
-    "bullet3 (zlib); procedural ones of this project. None of the recordings is included."
-)
+NOT_IN_COMMAND = ("motions", "out", "resume")
+ONLY_IF_CHANGED = ("dilations", "threads", "device")
 
 
 def run(options: Options, rig: Rig) -> str:
@@ -44,7 +50,9 @@ def run(options: Options, rig: Rig) -> str:
     card = _card(options, both, scores, [half["mean"] for half in crossed])
     tensors = {name: value.half() for name, value in shipped.state_dict().items()}
     save_weights(options.out, tensors, card)
-    return "\n\n".join(f"{kind}\n{format_scores(table)}" for kind, table in scores.items())
+    tables = [f"{kind}\n{format_scores(table)}" for kind, table in scores.items()]
+    ratios = "\n".join(_words_of_ratios(half["mean"]) for half in crossed)
+    return "\n\n".join([*tables, f"each half with the factors of the other half\n{ratios}"])
 
 
 def _factors(network: Lifter, library: Library, rig: Rig) -> dict[str, float]:
@@ -63,19 +71,35 @@ def _scaled(network: Lifter, factors: dict[str, float]) -> Lifter:
     return other.eval()
 
 
+def _words_of_ratios(mean: dict[str, float]) -> str:
+    """Real error over stated sigma, of every kind of sigma."""
+    return "  ".join(f"{name} {mean[f'{name}_ratio']:.2f}" for name in SIGMA_ROWS)
+
+
+def _command(options: Options) -> str:
+    """The command with every setting that the weights depend on."""
+    words = ["slamhmr train lifter --motions DIR", f"--out {options.out.name}"]
+    for setting in fields(options):
+        value = getattr(options, setting.name)
+        unchanged = setting.name in ONLY_IF_CHANGED and value == setting.default
+        if setting.name in NOT_IN_COMMAND or unchanged:
+            continue
+        if isinstance(value, tuple):
+            words.append(f"'{setting.name}=[{','.join(map(str, value))}]'")
+        else:
+            words.append(f"{setting.name}={value}")
+    return " ".join(words)
+
+
 def _card(
     options: Options, library: Library, scores: dict[str, Any], crossed: list[dict[str, float]]
 ) -> dict[str, Any]:
     return {
         "kind": "lifter",
         "dilations": list(options.dilations),
-        "licence": "Apache-2.0 for the weights",
+        "licence": LICENCE,
         "acknowledgement": ACKNOWLEDGEMENT,
-        "command": (
-            f"slamhmr train lifter --motions DIR --out {options.out.name} "
-            f"minutes={options.minutes:g} seed={options.seed} batch={options.batch} "
-            f"frames={options.frames} width={options.width}"
-        ),
+        "command": _command(options),
         "held_out": {
             name: group_name(int(group))
             for name, group in zip(library.names, library.group, strict=True)

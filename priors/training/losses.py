@@ -68,7 +68,7 @@ def losses(
     joint_error = off.norm(dim=-1).mean(dim=-1)
     both = present[:, 1:] * present[:, :-1]
     jumps = (off[:, 1:] - off[:, :-1]).norm(dim=-1).mean(dim=-1) * 30.0
-    known = footage.windows.tracked.float()[:, None] * JOINT_WEIGHT
+    known = footage.windows.tracked.float()[:, None] * JOINT_WEIGHT.to(raw.device)
     turn = (rotations - truth.rotations).flatten(start_dim=-2).square().sum(dim=-1)
     speed_error = velocity - footage.root_velocity
     rest_error = (rig.rest(shape) - footage.rest)[:, :22].norm(dim=-1).mean()

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from priors.lifter import Lifted, Lifter, decode
-from priors.training.clips import Library, group_name
+from priors.lifter import CONFIDENCE, Lifted, Lifter, decode
+from priors.training.clips import PROCEDURAL, Library, group_name
 from priors.training.lifter import Batch, make_batch
 from priors.training.rig import Rig
 
 LEAST_SEEN = 6  # keypoints of a frame that is scored
 CONTACT = 0.5
-SEEDS = 20_000_000  # of the scored windows; training never comes there
+FIRST_SEED = -1  # of the scored windows, going down; training has none below 0
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ def score(
     frames: int = 81,
     kind: int | None = 0,
 ) -> dict[str, dict[str, float]]:
-    """Scores of every group, of "mean" (over frames) and of "groups" (mean over groups).
+    """Scores over all frames ("mean"), over those of "recordings" (not procedural), by group.
 
-    Windows come from `library` by its shares, unvaried; `kind` of detector errors as in `detect`.
+    Rows without a frame are left out. Windows come from `library` by its shares, unvaried; `kind`
+    of detector errors as in `detect`.
     """
     parts = list(_scored(network, library, rig, windows, frames, kind))
     names = [name for name in vars(parts[0]) if name != "whitened"]
@@ -53,7 +54,11 @@ def score(
     white = {key: torch.cat([part.whitened[key] for part in parts]) for key in parts[0].whitened}
     whole = Scored(**joined, whitened=white)
     found = {"mean": _summary(whole, torch.ones_like(whole.group).bool())}
-    for index in torch.unique(whole.group).long().tolist():
+    groups = torch.unique(whole.group).long().tolist()
+    recorded = [index for index in groups if group_name(index) != PROCEDURAL]
+    if len(recorded) > 0:
+        found["recordings"] = _summary(whole, torch.isin(whole.group, torch.tensor(recorded)))
+    for index in groups:
         found[group_name(index)] = _summary(whole, whole.group == index)
     return found
 
@@ -72,11 +77,11 @@ def _scored(
     network: Lifter, library: Library, rig: Rig, windows: int, frames: int, kind: int | None
 ) -> Iterator[Scored]:
     for first in range(0, windows, 20):
-        generator = torch.Generator().manual_seed(SEEDS + first)
+        generator = torch.Generator().manual_seed(FIRST_SEED - first)
         batch = make_batch(library, rig, 20, frames, generator, vary=False, kind=kind)
         with torch.no_grad():
             lifted = decode(network(batch.view.features), batch.view)
-        confidence = batch.view.features[..., 46:69]
+        confidence = batch.view.features[..., CONFIDENCE]
         seen = ((confidence > 0).sum(dim=-1) >= LEAST_SEEN) & batch.footage.windows.present
         yield _errors(batch, lifted, rig, seen)
 

@@ -9,7 +9,7 @@ from recordings import rig, write_recordings
 from priors.lifter import WIDTHS
 from priors.rotation6d import matrix_to_rows
 from priors.training.clips import read_library
-from priors.training.lifter import Batch, make_batch
+from priors.training.lifter import Batch, make_batch, to_device
 from priors.training.losses import WEIGHTS, losses, targets_of
 
 RIG = rig()
@@ -107,3 +107,13 @@ def test_frames_outside_the_recording_do_not_count(batch):
     absent = replace(footage, windows=replace(footage.windows, present=torch.zeros_like(present)))
     for name, value in losses(rows, absent, batch.view, RIG).items():
         assert bool(torch.isfinite(value)), name
+
+
+def test_no_loss_mixes_the_batch_with_a_constant_of_the_processor(batch):
+    """On a device without numbers: whatever does not follow the batch there raises."""
+    rows = exact_rows(batch).to("meta").requires_grad_()
+    moved, carried = to_device(batch, "meta"), to_device(RIG, "meta")
+    found = losses(rows, moved.footage, moved.view, carried)
+    torch.stack(list(found.values())).sum().backward()
+    assert all(value.device.type == "meta" for value in found.values())
+    assert rows.grad is not None

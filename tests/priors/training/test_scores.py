@@ -102,7 +102,10 @@ def test_a_network_is_scored_by_group(library):
     torch.manual_seed(0)
     network = Lifter(8, (1,)).eval()
     found = score(network, library, RIG, windows=20, frames=20)
-    assert {"mean", "walk and run", "procedural"} <= set(found)
+    assert {"mean", "recordings", "walk and run", "procedural"} <= set(found)
+    values = [found[name]["mpjpe_mm"] for name in ("recordings", "mean", "procedural")]
+    assert values[1] == pytest.approx(sorted(values)[1])  # the mean of all lies between both
+    assert values[0] != values[2]
     assert all(math.isfinite(v) for row in found.values() for v in row.values())
     again = score(network, library, RIG, windows=20, frames=20)
     assert found == again

@@ -10,7 +10,9 @@ from recordings import rig, write_recordings
 from priors.lifter import load_lifter
 from priors.training import lifter as training
 from priors.training import lifter_weights
+from priors.training.clips import ACKNOWLEDGEMENT, LICENCE
 from priors.training.lifter import Options, train
+from priors.training.scores import FIRST_SEED
 from slamhmr.errors import InputError
 from slamhmr.training import train as train_kind
 
@@ -45,6 +47,48 @@ def test_a_run_goes_on_where_it_stopped(folder, tmp_path):
     assert anew["step"] == 1
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no checkpoint at all"])
+def test_a_damaged_checkpoint_is_a_user_error_of_one_line(folder, tmp_path, content):
+    (tmp_path / "own.checkpoint.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"own.checkpoint.pt' .*delete it") as error:
+        train_kind("lifter", folder, tmp_path / "own.safetensors", ["minutes=0.0001"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_something_else_is_refused(folder, tmp_path):
+    torch.save({"step": 3}, tmp_path / "own.checkpoint.pt")
+    with pytest.raises(ValueError, match="is no checkpoint of a lifter; delete it"):
+        train(tiny(folder, tmp_path), RIG)
+
+
+def test_negative_seeds_are_kept_for_scores(folder, tmp_path):
+    assert FIRST_SEED < 0
+    with pytest.raises(ValueError, match="seed=-1 must be 0 or more"):
+        train(replace(tiny(folder, tmp_path), seed=-1), RIG)
+
+
+def test_a_gradient_that_is_no_number_is_not_learned_from(folder, tmp_path):
+    run = training._Run(tiny(folder, tmp_path))
+    library = training.read_library(folder)
+    batch = training.make_batch(library, RIG, 2, 10, torch.Generator().manual_seed(0))
+    run.learn(batch, RIG)
+    states = (run.network.state_dict(), run.average.state_dict())
+    before = [{name: value.clone() for name, value in state.items()} for state in states]
+    broken = run.network.head.bias.register_hook(lambda slope: slope * torch.nan)
+    run.learn(batch, RIG)
+    for kept, state in zip(before, states, strict=True):
+        assert all(torch.equal(kept[name], value) for name, value in state.items())
+    broken.remove()
+    run.learn(batch, RIG)
+    assert not torch.equal(before[0]["head.bias"], run.network.head.bias)
+    assert all(bool(torch.isfinite(value).all()) for value in run.network.state_dict().values())
+
+
+def test_the_network_runs_where_its_options_say(folder, tmp_path):
+    run = training._Run(replace(tiny(folder, tmp_path), device="meta"))
+    assert {value.device.type for value in run.network.state_dict().values()} == {"meta"}
+
+
 def test_learning_makes_the_loss_fall(folder, tmp_path):
     library = training.read_library(folder)
     run = training._Run(replace(tiny(folder, tmp_path), minutes=1.0, width=32))
@@ -62,12 +106,18 @@ def test_the_command_writes_weights_that_load_and_a_card_that_says_it_all(
 ):
     monkeypatch.setattr(lifter_weights, "WINDOWS", 20)
     out = tmp_path / "new" / "own.safetensors"
-    words = ["minutes=0.0001", "batch=2", "frames=10", "width=8", "dilations=[1,2]"]
+    words = ["minutes=0.0001", "batch=2", "frames=10", "width=8", "dilations=[1,2]", "rate=0.002"]
     table = train_kind("lifter", folder, out, words)
     assert all(kind in table for kind in ("blazepose", "coco", "vitpose"))
+    assert "factors of the other half" in table
     network, card = load_lifter(out)
     assert (network.width, network.dilations) == (8, (1, 2))
     text = json.dumps(card)
+    assert card["command"] == (
+        "slamhmr train lifter --motions DIR --out own.safetensors minutes=0.0001 seed=0 batch=2 "
+        "frames=10 width=8 'dilations=[1,2]' rate=0.002 decay=0.02"
+    )
+    assert (card["licence"], card["acknowledgement"]) == (LICENCE, ACKNOWLEDGEMENT)
     assert {"kind", "licence", "acknowledgement", "command", "held_out"} <= set(card)
     assert "proc_walk_0003" in card["held_out"]
     assert "proc_walk_0004" not in card["held_out"]

@@ -68,7 +68,13 @@ def feed_forward(
             compute,
             settings=[config.body, made_by, sequence.constraints.contacts, sequence.cuts],
             inputs=[run.path(f"{name}.npz") for name in steps.files(config)[:3]],
-            code=("slamhmr.export.result", "slamhmr.init.align", "slamhmr.init.trajectory"),
+            code=(
+                "slamhmr.export.result",
+                "slamhmr.init.align",
+                "slamhmr.init.stature",
+                "slamhmr.init.trajectory",
+                "slamhmr.constraints",
+            ),
         )
         facts = assemble_report(
             config=config,

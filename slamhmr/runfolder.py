@@ -1,5 +1,6 @@
 """The run folder: a lock, steps that are skipped while their stamp is valid, leftovers cleaned."""
 
+import dataclasses
 import fcntl
 import json
 import logging
@@ -101,7 +102,8 @@ class RunFolder:
     ) -> tuple[Value, dict[str, Any]]:
         """The value of `name`.npz and its note: read if its stamp is valid, else computed.
 
-        The stamp binds the settings, the content of the inputs and the source code of the step;
+        The stamp binds the settings, the content of the inputs and of the files that the settings
+        name (`named_files`: weights, features, a body), and the source code of the step;
         `note` is asked after computing and its answer kept in the stamp. Once a step is computed
         anew, all later ones are.
         """
@@ -163,13 +165,31 @@ class RunFolder:
         """The stamp of a file made now."""
         return {
             "config": settings_hash(settings),
-            "inputs": content_hash(list(inputs)),
+            "inputs": content_hash([*inputs, *named_files(settings)]),
             "code": code_hash(*code),
         }
 
     def _remove(self, paths: Sequence[Path]) -> None:
         for path in paths:
             path.unlink(missing_ok=True)
+
+
+def named_files(settings: object) -> list[Path]:
+    """Files that strings among the settings name, and the card (.json) beside each of weights.
+
+    Looks into mappings, sequences and dataclasses; words that name no file are passed over.
+    """
+    if isinstance(settings, str):
+        path = Path(os.path.expanduser(settings))
+        named = [path, *([path.with_suffix(".json")] if path.suffix == ".safetensors" else [])]
+        return [file for file in named if os.path.isfile(file)]  # False for names beyond the limits
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        settings = [getattr(settings, field.name) for field in dataclasses.fields(settings)]
+    if isinstance(settings, dict):
+        settings = list(settings.values())
+    if isinstance(settings, list | tuple):
+        return [file for value in settings for file in named_files(value)]
+    return []
 
 
 def _acquire(path: Path) -> int:

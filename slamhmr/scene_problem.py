@@ -9,7 +9,7 @@ from torch import Tensor
 
 from slamhmr.body import BodyModel
 from slamhmr.cameras import degrees_of_freedom
-from slamhmr.errors import ConfigError
+from slamhmr.errors import ConfigError, InputError
 from slamhmr.evidence import gather_evidence, scene_of
 from slamhmr.features import person_features
 from slamhmr.jitter import settle
@@ -166,12 +166,22 @@ def check_stage(name: str, stage: StageSpec) -> None:
         raise ConfigError(f"stage '{name}': tolerance is {stage.tolerance}, must be in (0, 1)")
     for term_name, values in stage.terms.items():
         for index in range(rounds(stage)):
-            term_settings(name, term_name, values, index)
+            _check_files(name, term_name, term_settings(name, term_name, values, index))
         if TERMS[term_name].needs_pose and "pose" not in stage.free:
             raise ConfigError(f"stage '{name}': term '{term_name}' needs 'pose' among the free")
     _check_held(name, stage)
     if all(TERMS[term_name].person is None for term_name in stage.terms):
         raise ConfigError(f"stage '{name}': no term looks at people, nothing can be solved")
+
+
+def _check_files(name: str, term_name: str, settings: Any) -> None:
+    """Raise ConfigError where a file that the settings of a term name is missing or another."""
+    check = TERMS[term_name].check
+    if check is not None:
+        try:
+            check(settings)
+        except InputError as e:
+            raise ConfigError(f"stage '{name}', {e}") from e
 
 
 def _check_held(name: str, stage: StageSpec) -> None:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from slamhmr.artifacts import report_from_json, report_to_json
 from slamhmr.body import BodyModel
-from slamhmr.body_files import SHIPPED
 from slamhmr.config import Config, backend_options, build
 from slamhmr.constraints import Constraints
 from slamhmr.errors import BackendError, ConfigError, InputError
@@ -193,8 +192,8 @@ def initialise(
             config.body,
             config.seed,
         ],
-        inputs=[*made_of, *_body_file(config), *([given] if given is not None else [])],
-        code=(INITIALISERS[name],),
+        inputs=[*made_of, *([given] if given is not None else [])],
+        code=tuple(INITIALISERS.values()) if name == "wham" else (INITIALISERS[name],),
     )
     return fit_heights(value, body, known_heights(sequence, observations))
 
@@ -255,7 +254,7 @@ def solve_stage(
             start.config.body,
             start.config.seed,
         ],
-        inputs=[*(run.path(f"{made}.npz") for made in made_of), *_body_file(start.config)],
+        inputs=[run.path(f"{made}.npz") for made in made_of],
         code=(
             "slamhmr.stages",
             "slamhmr.init.align",
@@ -304,7 +303,7 @@ def conclude(
         Result,
         compute,
         settings=[config.body, config.posterior, config.stages[last], provenance],
-        inputs=[run.path(f"{after}.npz"), *_body_file(config)],
+        inputs=[run.path(f"{after}.npz")],
         code=("slamhmr.export.result", "slamhmr.posterior"),
         note=lambda: notes,
     )
@@ -359,10 +358,6 @@ def _inputs(sequence: Sequence, given: Path | None, *made: Path) -> list[Path]:
     if given is not None:
         return [given, *made]
     return [*([sequence.video.path] if sequence.video is not None else []), *made]
-
-
-def _body_file(config: Config) -> list[Path]:
-    return [] if config.body.model in SHIPPED else [Path(config.body.model).expanduser()]
 
 
 def _shooting(sequence: Sequence) -> list[object]:

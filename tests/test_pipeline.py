@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -11,8 +12,9 @@ from sequences import (
     write_video,
 )
 
+from priors.pose import load_pose_prior, save_pose_prior
 from slamhmr.config import load_config
-from slamhmr.errors import BackendError, InputError, SlamhmrError
+from slamhmr.errors import BackendError, ConfigError, InputError, SlamhmrError
 from slamhmr.pipeline import optimize
 
 ALL = ["detect", "slam", "init", "root", "smooth", "motion"]
@@ -71,6 +73,42 @@ def test_a_changed_stage_computes_it_and_the_later_ones(tmp_path, fakes):
     fakes.calls.clear()
     optimize(folder, load_config((), ["stages.smooth.iterations=3"]))
     assert fakes.calls == ["smooth", "motion"]
+
+
+def test_changed_files_of_a_backend_or_term_compute_it_and_the_later_ones(tmp_path, fakes):
+    """Under the same name: the settings are the same words."""
+    folder = sequence(tmp_path)
+    features, weights = tmp_path / "features.npz", tmp_path / "prior.safetensors"
+    features.write_bytes(b"one")
+    prior = load_pose_prior()
+    save_pose_prior(weights, prior, {})
+    config = load_config(
+        (), [f"options.lift.path={features}", f"stages.smooth.terms.pose_prior.weights={weights}"]
+    )
+    optimize(folder, config)
+    fakes.calls.clear()
+    optimize(folder, config)
+    assert fakes.calls == []
+    other = dataclasses.replace(prior, component_means=prior.component_means + 1)
+    save_pose_prior(weights, other, {})
+    optimize(folder, config)
+    assert fakes.calls == ["smooth", "motion"]
+    fakes.calls.clear()
+    features.write_bytes(b"two")
+    optimize(folder, config)
+    assert fakes.calls == ALL[ALL.index("init") :]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"<html>log in</html>"])
+def test_a_term_without_its_weights_is_refused_before_any_step(tmp_path, fakes, content):
+    weights = tmp_path / "vposer.safetensors"
+    if content is not None:
+        weights.write_bytes(content)
+    config = load_config((), [f"stages.smooth.terms.pose_prior.weights={weights}"])
+    with pytest.raises(ConfigError, match=r"stage 'smooth', term 'pose_prior': .*vposer\.safet"):
+        optimize(sequence(tmp_path), config)
+    assert fakes.calls == []
+    assert not (tmp_path / "clip" / "slamhmr").exists()
 
 
 def test_overwrite_computes_everything(tmp_path, fakes):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from sequences import make_cameras
 
+from slamhmr.config import BodyConfig
 from slamhmr.errors import InputError
-from slamhmr.runfolder import LOCK, RunFolder
+from slamhmr.runfolder import LOCK, RunFolder, named_files
 from slamhmr.types import CameraTrack
 
 
@@ -51,6 +52,29 @@ def test_another_input_or_setting_computes_all_from_there(tmp_path, source):
     assert run_once(tmp_path / "run", source) == (1, 1)
     assert run_once(tmp_path / "run", source, settings=2) == (1, 1)
     assert run_once(tmp_path / "run", source, settings=2) == (0, 0)
+
+
+def test_another_file_under_the_same_name_computes_anew(tmp_path, source):
+    """Of weights also their card, which says how they are meant."""
+    weights, card = tmp_path / "w.safetensors", tmp_path / "w.json"
+    settings = ["wham", {"terms": ({"weights": str(weights)}, 0.1)}, BodyConfig("none.npz")]
+    weights.write_bytes(b"one")
+    assert run_once(tmp_path / "run", source, settings=settings) == (1, 1)
+    assert run_once(tmp_path / "run", source, settings=settings) == (0, 0)
+    for path, content in ((weights, b"two"), (card, b"{}"), (card, b"[]")):
+        path.write_bytes(content)
+        assert run_once(tmp_path / "run", source, settings=settings) == (1, 1)
+        assert run_once(tmp_path / "run", source, settings=settings) == (0, 0)
+
+
+def test_files_are_found_wherever_settings_name_them(tmp_path, monkeypatch):
+    body, weights = tmp_path / "body.npz", tmp_path / "w.bin"
+    body.touch()
+    weights.touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert named_files(BodyConfig(str(body))) == [body]
+    assert named_files({"a": ["~/w.bin", 3, None], "b": {"c": str(body)}}) == [weights, body]
+    assert named_files(["", ".", str(tmp_path), "x" * 5000, "a\0b", {str(body): 1}]) == []
 
 
 def test_other_code_computes_anew(tmp_path, source, monkeypatch):

@@ -21,16 +21,27 @@ from slamhmr.terms.register import BorderContext, term
 OWN = "own"  # the weights that ship with the package
 
 
-@lru_cache(maxsize=4)
 def pose_prior_weights(weights: str) -> PosePrior | VPoser:
-    """The pose prior of a weights file, or the one that ships with the package; read at first use.
+    """The pose prior of a weights file, or the one that ships with the package.
 
-    Raises InputError for a file that is neither a mixture of ours nor a converted VPoser.
+    Read at first use, and again when the file has changed. Raises InputError for a file that is
+    missing, or neither a mixture of ours nor a converted VPoser.
     """
+    if weights == OWN:
+        return _read_pose_prior(None, 0, 0)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise InputError(f"term 'pose_prior': weights '{path}' do not exist")
+    state = path.stat()
+    return _read_pose_prior(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_pose_prior(path: Path | None, changed_ns: int, size: int) -> PosePrior | VPoser:
+    """The prior of one state of a file; None: our own."""
     try:
-        if weights == OWN:
+        if path is None:
             return load_pose_prior()
-        path = Path(weights).expanduser()
         if "component_means" in load_weights(path)[0]:
             return load_pose_prior(path)
         return load_vposer(path, dtype=torch.float64)
@@ -49,7 +60,12 @@ class PosePriorSettings:
     weights: str = OWN
 
 
-@term("pose_prior", PosePriorSettings, needs_pose=True)
+@term(
+    "pose_prior",
+    PosePriorSettings,
+    needs_pose=True,
+    check=lambda settings: pose_prior_weights(settings.weights),
+)
 def pose_prior(
     features: PersonFeatures, settings: PosePriorSettings, derivatives: bool
 ) -> Residual:

@@ -51,6 +51,7 @@ class Term:
     border: BorderTerm | None
     needs_pose: bool  # makes sense only where the stage frees the pose
     needs: str | None  # field of `Initial` without which the term is idle
+    check: Callable[[Any], object] | None  # of settings that name files: raises InputError
 
 
 TERMS: dict[str, Term] = {}
@@ -63,6 +64,7 @@ def term(
     on_border: bool = False,
     needs_pose: bool = False,
     needs: str | None = None,
+    check: Callable[[Any], object] | None = None,
 ) -> Callable[[Any], Any]:
     """Register the decorated function as a term of the energy."""
 
@@ -74,6 +76,7 @@ def term(
             border=function if on_border else None,
             needs_pose=needs_pose,
             needs=needs,
+            check=check,
         )
         return function
 

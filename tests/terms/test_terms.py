@@ -10,6 +10,7 @@ import torch
 from golden_files import Golden, filled_network
 
 from priors.checkpoints import save_weights
+from priors.pose import load_pose_prior, save_pose_prior
 from priors.vposer import VERSIONS
 from slamhmr.errors import ConfigError, InputError
 from slamhmr.features import person_features
@@ -173,6 +174,16 @@ def test_pose_prior_of_a_foreign_file_is_refused_in_one_line(tmp_path):
         pose_prior_weights(str(tmp_path / "missing.safetensors"))
     with pytest.raises(ConfigError, match="weights is 3, must be words"):
         term_settings("motion", "pose_prior", {"weights": 3}, 0)
+
+
+def test_pose_prior_of_a_file_that_has_changed_is_read_again(tmp_path):
+    path, own = tmp_path / "mine.safetensors", load_pose_prior()
+    save_pose_prior(path, own, {})
+    first = pose_prior_weights(str(path))
+    assert pose_prior_weights(str(path)) is first
+    save_pose_prior(path, replace(own, component_means=own.component_means + 1), {})
+    second = pose_prior_weights(str(path))
+    assert float((second.component_means - first.component_means).min()) > 0.9
 
 
 def check_bound(problem, state, dense):

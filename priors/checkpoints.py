@@ -64,7 +64,8 @@ def load_weights(
     """Tensors of a safetensors file, and its card ({} where it has none).
 
     With `shapes` given, names and shapes must be exactly those. Raises CheckpointError where they
-    are not, where the file is missing or damaged, or is not the one its card describes.
+    are not, where the file is missing or damaged, holds a number that is not finite, or is not the
+    one its card describes.
     """
     if path.suffix != ".safetensors":
         raise CheckpointError(
@@ -85,6 +86,12 @@ def load_weights(
         raise CheckpointError(
             f"weights '{path}' are damaged or no safetensors file: {_one_line(error)}"
         ) from error
+    broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if len(broken) > 0:
+        raise CheckpointError(
+            f"weights '{path}': '{broken[0]}' holds values that are not finite{_and_more(broken)}; "
+            "get, convert or train them again"
+        )
     if shapes is not None:
         check_shapes(tensors, shapes, f"weights '{path}'")
     return tensors, card

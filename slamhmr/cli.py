@@ -13,6 +13,8 @@ from slamhmr.errors import InputError, SlamhmrError
 if TYPE_CHECKING:
     from slamhmr.pipeline import Outcome
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 LOG = logging.getLogger("slamhmr")
 BENCHMARKS = {  # modules of slamhmr.bench with a function `run`
     "speed": "seconds, memory and accuracy against frames and people",
@@ -62,18 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="log every detail")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    for name, words, run in (
-        ("optimize", "solve a sequence directory", "SEQ/slamhmr"),
-        ("init", "the feed-forward path alone: no optimisation", "SEQ/slamhmr-init"),
-    ):
-        solve = commands.add_parser(name, help=words)
-        solve.add_argument("--seq", type=Path, required=True, metavar="DIR", help="sequence")
-        solve.add_argument("--out", type=Path, metavar="DIR", help=f"run folder ({run})")
-        solve.add_argument("--body-model", metavar="PATH", help="SMPL, SMPL-H or SMPL-X file")
-        solve.add_argument("--overwrite", action="store_true", help="compute every step anew")
-        solve.add_argument("--config", type=Path, action="append", default=[], metavar="FILE")
-        solve.add_argument("overrides", nargs="*", metavar="key=value", help="settings")
-        solve.set_defaults(run=_solve, optimise=name == "optimize")
+    _add_solving(commands)
 
     demo = commands.add_parser("demo", help="make a scene with known truth, solve it, score it")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
@@ -90,6 +81,37 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the scores here")
     evaluate.set_defaults(run=_eval)
 
+    _add_training(commands)
+    _add_benchmarks(commands)
+
+    convert = commands.add_parser("convert", help="an official checkpoint to safetensors")
+    convert.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    convert.add_argument("--out", type=Path, metavar="FILE", help="(CHECKPOINT's name).safetensors")
+    convert.set_defaults(run=_convert)
+
+    doctor = commands.add_parser("doctor", help="what is installed, what is missing, what it gives")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_solving(commands: "Commands") -> None:
+    """`optimize` and `init`."""
+    for name, words, run in (
+        ("optimize", "solve a sequence directory", "SEQ/slamhmr"),
+        ("init", "the feed-forward path alone: no optimisation", "SEQ/slamhmr-init"),
+    ):
+        solve = commands.add_parser(name, help=words)
+        solve.add_argument("--seq", type=Path, required=True, metavar="DIR", help="sequence")
+        solve.add_argument("--out", type=Path, metavar="DIR", help=f"run folder ({run})")
+        solve.add_argument("--body-model", metavar="PATH", help="SMPL, SMPL-H or SMPL-X file")
+        solve.add_argument("--overwrite", action="store_true", help="compute every step anew")
+        solve.add_argument("--config", type=Path, action="append", default=[], metavar="FILE")
+        solve.add_argument("overrides", nargs="*", metavar="key=value", help="settings")
+        solve.set_defaults(run=_solve, optimise=name == "optimize")
+
+
+def _add_training(commands: "Commands") -> None:
+    """`import-motion` and `train`."""
     motion = commands.add_parser("import-motion", help="motion capture as SMPL motion files")
     motion.add_argument("sources", type=Path, nargs="*", metavar="SRC", help="files or directories")
     motion.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -107,6 +129,9 @@ def build_parser() -> argparse.ArgumentParser:
         kind.add_argument("fields", nargs="*", metavar="key=value", help="minutes=55 seed=0")
         kind.set_defaults(run=_train, kind=name)
 
+
+def _add_benchmarks(commands: "Commands") -> None:
+    """`bench`, every benchmark by name."""
     bench = commands.add_parser("bench", help="measure the solver on made scenes")
     benchmarks = bench.add_subparsers(required=True, metavar="BENCHMARK")
     for name, words in BENCHMARKS.items():
@@ -114,15 +139,6 @@ def build_parser() -> argparse.ArgumentParser:
         benchmark.add_argument("--out", type=Path, default=Path("bench"), metavar="DIR")
         benchmark.add_argument("fields", nargs="*", metavar="key=value", help="frames=300 people=2")
         benchmark.set_defaults(run=_bench, benchmark=name)
-
-    convert = commands.add_parser("convert", help="an official checkpoint to safetensors")
-    convert.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    convert.add_argument("--out", type=Path, metavar="FILE", help="(CHECKPOINT's name).safetensors")
-    convert.set_defaults(run=_convert)
-
-    doctor = commands.add_parser("doctor", help="what is installed, what is missing, what it gives")
-    doctor.set_defaults(run=_doctor)
-    return parser
 
 
 def _solve(options: argparse.Namespace) -> int:

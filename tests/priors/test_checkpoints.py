@@ -64,6 +64,15 @@ def test_views_are_saved_as_what_they_show(tmp_path: Path):
     assert torch.equal(tensors["b"], base[1:])
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float):
+    path = tmp_path / "net.safetensors"
+    save_weights(path, {**TENSORS, "layer.bias": torch.tensor([0.0, value]).half()}, {})
+    with pytest.raises(CheckpointError, match="'layer.bias' holds values that are not") as error:
+        load_weights(path)
+    one_line(error)
+
+
 def test_no_card_is_allowed(weights: Path):
     weights.with_suffix(".json").unlink()
     assert load_weights(weights)[1] == {}

@@ -223,6 +223,15 @@ def test_unusable_weights_are_refused(tmp_path):
             load_lifter(tmp_path / f"{name}.safetensors")
 
 
+@pytest.mark.parametrize("dilations", [[1, 0], [1, -2], [1, 65], [1, 2.0], [True, 2], [1, "2"]])
+def test_a_card_with_impossible_dilations_is_refused(tmp_path, dilations):
+    path = tmp_path / "own.safetensors"
+    card = {"kind": "lifter", "dilations": dilations}
+    save_weights(path, dict(Lifter(16, (1, 2)).state_dict()), card)
+    with pytest.raises(CheckpointError, match="must be whole numbers from 1 to 64"):
+        load_lifter(path)
+
+
 def test_the_network_sees_people_apart_and_no_further_than_its_reach():
     torch.manual_seed(0)
     network = Lifter(16, (1, 2, 4)).eval()

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from priors.checkpoints import CheckpointError, load_weights, save_weights
@@ -27,6 +27,8 @@ POSE = 6 * JOINTS  # first two columns of every joint's rotation, row by row
 STATE = POSE + 3  # pose and up
 PELVIS_JITTER = 0.2  # m of the pelvis that count like one rad of a joint: 1 cm like 3 degrees
 TRAINED_STEP = 1.0 / 30.0  # s; the covariance is that of residuals at this rate
+TRAINED_STEPS = (1.0 / 60.0, 1.0 / 24.0)  # s, shortest and longest that training shows
+HOLE = 2.5  # times a clip's usual step: no step of the motion any more, one lost frame still is
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,13 @@ class TransitionPrior:
             self.change_whitening.to(dtype),
             self.gait_whitening.to(dtype),
         )
+
+
+def holes(steps: Float[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """Time steps (s) that are far longer than the others and than those of training."""
+    if len(steps) == 0:
+        return torch.zeros_like(steps, dtype=torch.bool)
+    return steps > HOLE * steps.median().clamp_min(TRAINED_STEPS[1])
 
 
 def load_transition_prior(

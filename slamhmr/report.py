@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from priors.transition import TRAINED_STEPS, holes
 from slamhmr import __version__
 from slamhmr.artifacts import content_hash, report_to_json, settings_hash
 from slamhmr.config import Config, GatesConfig
@@ -19,6 +20,7 @@ Facts = dict[str, Any]
 # The start follows the cameras' jitter frame by frame (0.1 deg is 0.8 % of a small person), which
 # stages with fixed cameras cannot: a little more pixel error is no news there.
 FAR_WORSE_PERCENT = 40.0
+RATE_MARGIN = 1.02  # 23.976 and 59.94 frames per second are as good as 24 and 60
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def assemble_report(
         "notes": [
             *hidden,
             *notes_on_stages(stages),
+            *notes_on_frame_times(observations, stages),
             *notes_on_scene(aligned),
             *notes_on_cuts(sequence, observations, config),
             *notes_on_scores(scores),
@@ -191,6 +194,31 @@ def notes_on_stages(stages: list[StageReport]) -> list[str]:
         for stage in stages
         if stage.keypoint_sigma < 1
     ]
+
+
+def notes_on_frame_times(observations: Observations, stages: list[StageReport]) -> list[str]:
+    """Frame rates that the transition prior has not seen, and holes that it does not bridge."""
+    used = {term for stage in stages for term in stage.energy_after} & {"transition", "gait"}
+    steps = observations.timestamps.diff()
+    if len(used) == 0 or len(steps) == 0:
+        return []
+    notes, (shortest, longest), usual = [], TRAINED_STEPS, float(steps.median())
+    if not shortest / RATE_MARGIN <= usual <= longest * RATE_MARGIN:
+        notes.append(
+            f"the clip has {1 / usual:.4g} frames per second, the transition prior was trained on "
+            f"{1 / longest:.0f} to {1 / shortest:.0f}: {_quoted(used)} extrapolate"
+        )
+    missing = steps[holes(steps)]
+    if len(missing) > 0:
+        notes.append(
+            f"{len(missing)} hole(s) in the frame times, the longest {float(missing.max()):.2f} s: "
+            f"{_quoted(used)} do not reach across"
+        )
+    return notes
+
+
+def _quoted(names: set[str]) -> str:
+    return " and ".join(f"'{name}'" for name in sorted(names, reverse=True))
 
 
 def notes_on_scores(scores: dict[str, Facts]) -> list[str]:

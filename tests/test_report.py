@@ -7,7 +7,14 @@ from sequences import BODY, make_observations, make_state, write_sequence
 from slamhmr.config import GatesConfig, load_config
 from slamhmr.export.result import build_result
 from slamhmr.observability import unobservable
-from slamhmr.report import assemble_report, coverage_of, judge, notes_on_cuts, provenance
+from slamhmr.report import (
+    assemble_report,
+    coverage_of,
+    judge,
+    notes_on_cuts,
+    notes_on_frame_times,
+    provenance,
+)
 from slamhmr.report_page import page
 from slamhmr.sequence import open_sequence
 from slamhmr.types import StageReport
@@ -169,3 +176,31 @@ def test_cuts_and_who_is_who_across_them_are_told(tmp_path, detect, seen, words)
     assert words in notes[0]
     assert "camera, gravity, scale and floor are still those of the clip as a whole" in notes[1]
     assert notes_on_cuts(dataclasses.replace(found, found_cuts=()), observations, config) == []
+
+
+@pytest.mark.parametrize(
+    ("fps", "lost", "words"),
+    [
+        (30.0, 0, []),
+        (23.976, 0, []),
+        (59.94, 0, []),
+        (30.0, 1, []),  # one lost frame is no hole
+        (10.0, 0, ["10 frames per second"]),
+        (120.0, 0, ["120 frames per second"]),
+        (30.0, 30, ["1 hole(s) in the frame times, the longest 1.03 s"]),
+    ],
+)
+def test_frame_times_that_the_transition_prior_does_not_know_are_told(fps, lost, words):
+    observations = make_observations(make_state())
+    frames = torch.arange(len(observations.timestamps), dtype=torch.float64)
+    frames[len(frames) // 2 :] += lost
+    observations = dataclasses.replace(observations, timestamps=frames / fps)
+    energies = {"transition": 1.0, "gait": 1.0}
+    stage = StageReport("smooth", 3, 0, "converged", energies, energies, 0.5)
+    notes = notes_on_frame_times(observations, [stage])
+    assert len(notes) == len(words)
+    for note, word in zip(notes, words, strict=True):
+        assert word in note
+        assert "'transition' and 'gait'" in note
+    without = dataclasses.replace(stage, energy_before={}, energy_after={})
+    assert notes_on_frame_times(observations, [without]) == []

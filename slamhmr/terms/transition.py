@@ -1,7 +1,8 @@
 """Terms on how motion goes on, learned from recordings: accelerations, and speed against pose.
 
 Both look at three consecutive frames and weigh the same whatever the frame rate: the sum over
-frames stands for an integral over time, in units of the 30 fps they were trained at. Motion is
+frames stands for an integral over time, in units of the 30 fps they were trained at. Neither says
+anything across a hole in the frame times (`priors.transition.holes`). Motion is
 seen against the cameras without their drift, which turns and moves too slowly to matter, so that
 neither term depends on it.
 """
@@ -177,9 +178,11 @@ class _Steps:
             derivative = value.new_zeros(3, *value.shape, 69, dtype=torch.float32)
             border = value.new_zeros(*value.shape, columns.stop)
         if self.count > 0:
-            from priors.transition import TRAINED_STEP
+            from priors.transition import TRAINED_STEP, holes
 
+            missing = holes(self.steps)
             weights[: self.count] *= self.step / TRAINED_STEP
+            weights[: self.count] *= ~(missing[:-1] | missing[1:])
             if derivative is not None and border is not None and slopes is not None:
                 derivative[:, : self.count, 0] = self._chain(slopes)
                 border[: self.count, 0] = self._border(slopes, columns.stop)

@@ -113,6 +113,18 @@ def test_weights_stop_at_cuts_and_ends(name):
         assert float(found.energy()) == 0.0
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_said_across_holes_in_the_frame_times(name):
+    scene, evidence, points = synthetic.make_scene(frames=8)
+    for fps, lost, kept in ((30.0, 20, False), (30.0, 1, True), (10.0, 1, True), (10.0, 9, False)):
+        times = torch.arange(8, dtype=torch.float64) / fps
+        times[4:] += lost / fps
+        known = replace(evidence[0], times=times)
+        found = residual(name, scene, known, points, synthetic.layout())
+        said = [True, True, kept, kept, True, True, False, False]
+        assert (found.weight[:, 0] > 0).tolist() == said, (fps, lost)
+
+
 def walk(fps, frames, body=synthetic.BODY):
     """Somebody walking past a still camera, as scene and evidence of the solver."""
     spec = SceneSpec(seed=3, frames=frames, fps=fps, motion="walk", camera="static")

@@ -106,3 +106,11 @@ def test_motions_of_one_kind_only_are_refused(kind, folder, tmp_path):
         (some / f"{chosen}.npz").write_bytes((folder / f"{chosen}.npz").read_bytes())
         with pytest.raises(InputError, match=expected):
             train(kind, some, tmp_path / "own.safetensors", [])
+
+
+@pytest.mark.parametrize("kind", ["lifter", "transition"])
+def test_a_damaged_checkpoint_is_one_line(kind, folder, tmp_path):
+    (tmp_path / "own.checkpoint.pt").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(InputError, match=r"own.checkpoint.pt' .*delete it to begin anew") as error:
+        train(kind, folder, tmp_path / "own.safetensors", ["minutes=0.005"])
+    assert "\n" not in str(error.value)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from priors.checkpoints import CheckpointError, read_torch_checkpoint
 from priors.training.clips import ACKNOWLEDGEMENT, GROUPS, LICENCE, group_name, read_split
 from priors.training.rig import Rig
 from priors.training.scoring import baselines, regular, score, squared_residuals
@@ -298,7 +299,10 @@ def _restore(
     generator: torch.Generator,
 ) -> float:
     path = _checkpoint(options)
-    state = torch.load(path, weights_only=True)
+    try:
+        state = read_torch_checkpoint(path)
+    except CheckpointError as error:
+        raise ValueError(f"{error}; delete it to begin anew") from error
     for name in ("seed", "width", "gait_width", "batch"):
         asked, begun = _settings(options)[name], state["settings"][name]
         if asked != begun:

@@ -11,9 +11,12 @@ from slamhmr.errors import InputError
 
 ACROSS_SIGMA = 0.2  # m/s, velocity of a standing foot across the line of sight
 ALONG_SIGMA = 2.0  # m/s, along it, where one camera hardly sees; 0.6 left the scale 8 % off, not 5
-PELVIS_WEIGHT = 1.0  # of one predicted velocity, beside four points of feet
+PELVIS_WEIGHT = 0.3  # of one predicted velocity, beside four points of feet
 PERSON_SPEED = 2.0  # m/s, scale of how fast people move, a weak regulariser of the scale
 PERSON_WEIGHT = 0.03
+# Median and log spread of how fast people carry cameras, m/s; rows repeat their errors for as long.
+CARRIED_SPEED, CORRELATED = (0.6, 1.2), 10.0
+NEAR_BEST = 1.1  # factor about the best of the grid in which least squares refine it
 SCALE_SPEEDS = (0.01, 20.0)  # m/s, median speed of the camera at the ends of the searched scales
 LOWEST_SIGMA = 0.03  # m, a foot this much higher than the other is probably swinging
 
@@ -36,7 +39,8 @@ def camera_scale(
     (Geman-McClure) 1-D problem over lower feet, searched on a logarithmic grid (`between` two
     scales), then re-weighted least squares. With `going`, the predicted velocity v of the pelvis
     and its sigma, s dc/dt + d(R x)/dt = v counts too; `contacts` replace the guess of which foot
-    stands. A weak preference for people who move slowly decides where nothing else does.
+    stands. Weak preferences, for people who move slowly and cameras that are carried, decide where
+    nothing else does.
     """
     camera, _ = point_velocity(centres[None, :, None], fps, torch.ones_like(observed[:1]), cuts)
     camera = camera[0, :, 0]
@@ -60,22 +64,25 @@ def camera_scale(
     def cost(scale: float) -> float:
         squared = ((across + scale * moved) ** 2).sum(dim=-1)
         walking = ((person + scale * person_camera) ** 2).sum(dim=-1) / PERSON_SPEED**2
+        carried = math.log(scale * typical / CARRIED_SPEED[0]) / CARRIED_SPEED[1]
         return float(
-            (weight * squared / (1 + squared)).sum() + PERSON_WEIGHT * torch.log1p(walking).sum()
+            (weight * squared / (1 + squared)).sum()
+            + PERSON_WEIGHT * torch.log1p(walking).sum()
+            + 0.5 * CORRELATED * carried**2
         )
 
     if between is None:
         between = (SCALE_SPEEDS[0] / typical, SCALE_SPEEDS[1] / typical)
     low, high = (math.log(limit) for limit in between)
     grid = torch.linspace(low, high, 300, dtype=torch.float64).exp().tolist()
-    scale = min(grid, key=cost)
+    scale = best = min(grid, key=cost)
     for _ in range(20):
         squared = ((across + scale * moved) ** 2).sum(dim=-1)
         irls = weight / (1 + squared) ** 2
         top = (irls * (across * moved).sum(dim=-1)).sum()
         found = float(-top / (irls * (moved**2).sum(dim=-1)).sum().clamp_min(1e-12))
-        scale = min(max(found, grid[0]), grid[-1])
-    return scale
+        scale = min(max(found, best / NEAR_BEST), best * NEAR_BEST)
+    return min(max(scale, grid[0]), grid[-1])
 
 
 def _foot_rows(

@@ -1,8 +1,8 @@
 """HuMoR as a term of multiple shooting: one residual per step, with its Jacobian in closed form.
 
 All steps of a clip are evaluated in one batch; nothing is rolled out. The latent step z is held
-fixed while the states move, as in block descent; `transition_residual` makes it the mean of the
-posterior where none is given.
+fixed while the states move, as in block descent (`transition_residual`; the mean of the posterior
+where none is given), or is that mean wherever they move (`following_residual`).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priors.humor import BODY_JOINTS, Frame, HuMoR, Layers, State, canonical_frame, changed
+from priors.humor import (
+    BODY_JOINTS,
+    LATENT,
+    STATE,
+    Frame,
+    HuMoR,
+    Layers,
+    State,
+    canonical_frame,
+    changed,
+)
 from priors.so3 import inverse_right_jacobian, left_jacobian
 
 TANGENT = 207  # transl 3, its velocity 3, root 3, its velocity 3, body 63, joints 66, theirs 66
@@ -60,18 +70,44 @@ def transition_residual(
     before, after = frame.apply(past), frame.apply(present)
     if code is None:
         code = network.posterior(before.vector(), after.vector())[0]
-    predicted, raw_by_input = _predict(network, before, code)
-    by_past = _decoded(before, predicted[1], raw_by_input)
-    state, own, prediction = _difference(predicted[0], after)
-    latent, latent_by = _latent(network, before, code)
-    past_rows = torch.cat([-_blocks(prediction, by_past), latent_by], dim=1)
-    present_rows = torch.zeros_like(past_rows)
-    present_rows[:, :TANGENT] = _diagonal(own)
-    past_rows, present_rows = _to_world(frame, before, after, past_rows, present_rows)
+    rows = _canonical(network, before, after, code)
+    past_rows, present_rows = _to_world(frame, before, after, rows.by_past, rows.by_present)
     return Transition(
-        code, state, latent,
+        code, rows.value[:, :TANGENT], rows.value[:, TANGENT:],
         past_rows[:, :TANGENT], present_rows[:, :TANGENT], past_rows[:, TANGENT:],
     )  # fmt: skip
+
+
+def following_residual(
+    network: HuMoR, past: State, present: State, pivot: Float[Tensor, "3"]
+) -> tuple[Float[Tensor, "T 255"], Float[Tensor, "T 255 207"], Float[Tensor, "T 255 207"]]:
+    """`state` and `latent` with z the posterior's mean wherever the states are, and derivatives.
+
+    By past and present, through the encoder too: the gradient is that of an energy of the states
+    alone. Arguments and increments as in `transition_residual`.
+    """
+    frame = _frame(past, pivot)
+    before, after = frame.apply(past), frame.apply(present)
+    both = torch.cat([before.vector(), after.vector()], dim=-1)
+    output, encoded = layers_jacobian(network.encoder, both)
+    rows = _canonical(network, before, after, output[:, :LATENT])
+    ends = []
+    for own, inputs, state in (
+        (rows.by_past, encoded[:, :LATENT, :STATE], before),
+        (rows.by_present, encoded[:, :LATENT, STATE:], after),
+    ):
+        ends.append(own + rows.by_code @ _by_tangent(inputs, state))
+    return rows.value, *_to_world(frame, before, after, ends[0], ends[1])
+
+
+def following_values(
+    network: HuMoR, past: State, present: State, pivot: Float[Tensor, "3"]
+) -> Float[Tensor, "T 255"]:
+    """The value of `following_residual` alone."""
+    frame = _frame(past, pivot)
+    before, after = frame.apply(past).vector(), frame.apply(present).vector()
+    code = network.posterior(before, after)[0]
+    return torch.cat(transition_values(network, past, present, pivot, code), dim=-1)
 
 
 def transition_values(
@@ -90,6 +126,14 @@ def layers_jacobian(
     layers: Layers, x: Float[Tensor, "T I"], code: Float[Tensor, "T 48"] | None = None
 ) -> tuple[Float[Tensor, "T O"], Float[Tensor, "T O I"]]:
     """Value of a network and its derivative by x: one product per layer, from the output back."""
+    value, rows, _ = _layers_jacobians(layers, x, code)
+    return value, rows
+
+
+def _layers_jacobians(
+    layers: Layers, x: Float[Tensor, "T I"], code: Float[Tensor, "T 48"] | None
+) -> tuple[Float[Tensor, "T O"], Float[Tensor, "T O I"], Float[Tensor, "T O L"]]:
+    """Value of a network and its derivatives by x and by the code, of which there may be none."""
     value, width = x, x.shape[-1]
     backward: list[_Product | _Normalisation] = []
     for layer in layers.net:
@@ -97,21 +141,25 @@ def layers_jacobian(
             weight, kept = layer.weight, value.shape[-1]
             full = value if code is None else torch.cat([value, code], dim=-1)
             value = nn.functional.linear(full, weight, layer.bias)
-            backward.append(_Product(weight[:, :kept]))
+            backward.append(_Product(weight[:, :kept], weight[:, kept:]))
         elif isinstance(layer, nn.GroupNorm):
             normal, deviation = _normalised(value, layer)
             value = nn.functional.relu(normal * layer.weight + layer.bias)
             backward.append(_Normalisation(normal, layer.weight * (value > 0), deviation))
     rows = torch.eye(value.shape[-1]).to(x).expand(len(x), -1, -1)
+    by_code = rows.new_zeros(*rows.shape[:2], 0 if code is None else code.shape[-1])
     for step in reversed(backward):
+        if isinstance(step, _Product):
+            by_code = by_code + rows @ step.skip
         rows = step.pull(rows)
     assert rows.shape[-1] == width
-    return value, rows
+    return value, rows, by_code
 
 
 @dataclass(frozen=True)
 class _Product:
     weight: Tensor
+    skip: Tensor  # of the code
 
     def pull(self, rows: Float[Tensor, "T R O"]) -> Float[Tensor, "T R I"]:
         return rows @ self.weight
@@ -149,26 +197,48 @@ def _normalised(x: Float[Tensor, "T W"], layer: nn.GroupNorm) -> tuple[Tensor, T
     return (centred / deviation).reshape(x.shape), deviation[..., 0]
 
 
-def _predict(
-    network: HuMoR, before: State, code: Float[Tensor, "T 48"]
-) -> tuple[tuple[State, Tensor], Float[Tensor, "T 207 207"]]:
-    """Predicted state, raw change, and derivative of the raw change by the past's tangent."""
-    raw, rows = layers_jacobian(network.decoder, before.vector(), code)
-    predicted, _ = changed(before, raw)
-    return (predicted, raw[:, :TANGENT]), _by_tangent(rows[:, :TANGENT], before)
+@dataclass(frozen=True)
+class _Canonical:
+    """Residuals in the frame of the past, 207 of the state and 48 of z, and their derivatives."""
+
+    value: Float[Tensor, "T 255"]
+    by_past: Float[Tensor, "T 255 207"]
+    by_present: Float[Tensor, "T 255 207"]
+    by_code: Float[Tensor, "T 255 48"]
+
+
+def _canonical(network: HuMoR, before: State, after: State, code: Tensor) -> _Canonical:
+    raw, rows, raw_by_code = _layers_jacobians(network.decoder, before.vector(), code)
+    turns = raw[:, _places(TURNS)]
+    predicted = changed(before, raw)[0]
+    # Rotations exp(raw) R: in the body's axes I + (exp(raw) R)' J rows, J the left Jacobian at raw.
+    into_body = _turns(predicted).transpose(-1, -2) @ left_jacobian(turns)
+    by_past = _blocks(into_body, _by_tangent(rows[:, :TANGENT], before))
+    by_past = by_past + torch.eye(TANGENT, dtype=raw.dtype, device=raw.device)
+    state, own, prediction = _difference(predicted, after)
+    latent, latent_by_past, deviation = _latent(network, before, code)
+    latent_by_code = torch.diag_embed(1 / deviation)
+    latent_by_present = latent_by_past.new_zeros(latent_by_past.shape)
+    by_code = _blocks(into_body, raw_by_code[:, :TANGENT])
+    return _Canonical(
+        torch.cat([state, latent], dim=-1),
+        torch.cat([-_blocks(prediction, by_past), latent_by_past], dim=1),
+        torch.cat([_diagonal(own), latent_by_present], dim=1),
+        torch.cat([-_blocks(prediction, by_code), latent_by_code], dim=1),
+    )
 
 
 def _latent(
     network: HuMoR, before: State, code: Float[Tensor, "T 48"]
-) -> tuple[Float[Tensor, "T 48"], Float[Tensor, "T 48 207"]]:
-    """(z - mu) / sigma and its derivative by the past's tangent; sigma = exp(logvar / 2)."""
+) -> tuple[Float[Tensor, "T 48"], Float[Tensor, "T 48 207"], Float[Tensor, "T 48"]]:
+    """(z - mu) / sigma, its derivative by the past's tangent, and sigma = exp(logvar / 2)."""
     output, rows = layers_jacobian(network.prior_net, before.vector())
     mean, log_variance = output.chunk(2, dim=-1)
     mean_rows, log_rows = rows.chunk(2, dim=1)
     deviation = (0.5 * log_variance).exp()
     value = (code - mean) / deviation
     derivative = -mean_rows / deviation[..., None] - 0.5 * value[..., None] * log_rows
-    return value, _by_tangent(derivative, before)
+    return value, _by_tangent(derivative, before), deviation
 
 
 def _by_tangent(rows: Float[Tensor, "T R 339"], state: State) -> Float[Tensor, "T R 207"]:
@@ -192,21 +262,6 @@ def _places(starts: list[int]) -> Tensor:
 
 def _turns(state: State) -> Float[Tensor, "T 22 3 3"]:
     return torch.cat([state.root_orient[:, None], state.pose_body], dim=1)
-
-
-def _decoded(
-    before: State, raw: Float[Tensor, "T 207"], rows: Float[Tensor, "T 207 207"]
-) -> Float[Tensor, "T 207 207"]:
-    """Derivative of the predicted state's tangent by the past's.
-
-    Vectors x + raw: I + rows. Rotations exp(raw) R: in the body's axes I + (exp(raw) R)' J rows,
-    J the left Jacobian at raw.
-    """
-    turns = raw[:, _places(TURNS)]
-    predicted = roma.rotvec_to_rotmat(turns) @ _turns(before)
-    return _blocks(predicted.transpose(-1, -2) @ left_jacobian(turns), rows) + torch.eye(
-        TANGENT, dtype=raw.dtype, device=raw.device
-    )
 
 
 def _difference(

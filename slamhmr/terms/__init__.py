@@ -1,6 +1,6 @@
 """Residuals of the energy: one small pure function per term."""
 
-from slamhmr.terms import camera, contact, data, priors, smoothness, trajectory, transition
+from slamhmr.terms import camera, contact, data, humor, priors, smoothness, trajectory, transition
 from slamhmr.terms.register import TERMS, BorderContext, Term, term, term_settings
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "camera",
     "contact",
     "data",
+    "humor",
     "priors",
     "smoothness",
     "term",

@@ -24,6 +24,8 @@ from slamhmr.terms.priors import pose_prior_weights
 
 # Terms whose matrix is an upper bound of the Hessian, not the square of the residual's Jacobian.
 BOUNDED = {"pose_prior"}
+WITH_OFFICIAL_WEIGHTS = {"humor"}  # tested with made-up ones in test_humor.py
+NAMES = sorted(set(TERMS) - WITH_OFFICIAL_WEIGHTS)
 EXACT_AT_TRUTH = {
     "reprojection": {},
     "initial_pose": {},
@@ -97,7 +99,7 @@ def flat_step(problem, flat):
 
 
 @pytest.mark.parametrize("pose", [True, False])
-@pytest.mark.parametrize("name", sorted(TERMS))
+@pytest.mark.parametrize("name", NAMES)
 def test_gradient_against_finite_differences(name, pose):
     if TERMS[name].needs_pose and not pose:
         pytest.skip("the term needs a free pose")
@@ -125,7 +127,7 @@ def check_gradient(problem, state):
         assert numeric == pytest.approx(float(gradient @ direction), rel=2e-5, abs=1e-6), name
 
 
-@pytest.mark.parametrize("name", sorted(TERMS))
+@pytest.mark.parametrize("name", NAMES)
 def test_normal_matrix_against_numeric_jacobian(name):
     """H = J'WJ, J by finite differences of whitened residuals: catches a forgotten cross block."""
     scene, evidence, points = synthetic.make_scene(frames=4, people=1)

@@ -108,6 +108,13 @@ def shot_numbers(length: int, cuts: Sequence[int]) -> Int[Tensor, "T"]:
     return torch.searchsorted(starts, torch.arange(length), right=True)
 
 
+def nearest_rows(rows: Int[Tensor, "F"], shot: Int[Tensor, "T"]) -> Int[Tensor, "T"]:
+    """Which of `rows` is nearest to each frame, of the frame's own shot where there is any."""
+    times = torch.arange(len(shot))
+    other = shot[:, None] != shot[rows]
+    return ((times[:, None] - rows).abs() + len(shot) * other).argmin(dim=1)
+
+
 def fill_gaps(values: Float[Tensor, "T D"], known: Bool[Tensor, "T"]) -> Float[Tensor, "T D"]:
     """Linear interpolation over time where `known` is false; ends are held.
 

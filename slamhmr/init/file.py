@@ -10,7 +10,7 @@ from torch import Tensor
 from slamhmr.artifacts import read_arrays
 from slamhmr.body import BodyModel
 from slamhmr.errors import InputError
-from slamhmr.geometry import shot_numbers
+from slamhmr.geometry import nearest_rows, shot_numbers
 from slamhmr.types import CameraTrack, Initial, Observations
 
 REQUIRED = ("person_id", "cam_from_root", "body_pose", "betas", "valid")
@@ -106,9 +106,7 @@ def _held(initial: Initial, cuts: tuple[int, ...]) -> Initial:
     for row, valid in enumerate(initial.valid):
         if bool(valid.any()):
             known = times[valid]
-            other = shot[:, None] != shot[known]
-            gap = (times[:, None] - known).abs() + len(times) * other
-            nearest[row] = known[gap.argmin(dim=1)]
+            nearest[row] = known[nearest_rows(known, shot)]
     rows = torch.arange(len(nearest))[:, None]
     framewise = {
         "cam_from_root": initial.cam_from_root,

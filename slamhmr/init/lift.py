@@ -17,7 +17,7 @@ from priors.lifter import FPS, Lifted, Lifter, crop, decode, load_lifter
 from slamhmr.body import BodyModel, forward_points
 from slamhmr.errors import InputError, MissingAsset
 from slamhmr.geometry import bearings as to_bearings
-from slamhmr.geometry import between, rigid
+from slamhmr.geometry import between, nearest_rows, rigid, shot_numbers
 from slamhmr.scene import point_set
 from slamhmr.skeleton import KEYPOINT_INDEX, KEYPOINT_JOINT, KEYPOINTS
 from slamhmr.types import CameraTrack, Initial, Observations
@@ -26,6 +26,7 @@ POINT_SIGMA = 0.1  # of the keypoints' spread (a third of the person's height): 
 ASIDE_SIGMA = 0.5  # of the spread, of the network's own place in the picture
 DEPTH_SIGMA = 0.02  # least, of the log depth: the network's neighbours in time agree
 NEAREST = 0.1  # m, of what is in front of the camera
+UNKNOWN_TURN, UNKNOWN_SPEED = 1.5, 10.0  # rad, m/s: sigmas of what nothing was seen of
 KERNEL = 9.0  # Geman-McClure, in squared sigmas
 STEPS = 6
 
@@ -142,7 +143,10 @@ def _person(
     body: BodyModel,
     cuts: tuple[int, ...],
 ) -> _Person:
-    """Every shot lifted, put together; frames outside hold the nearest one that was lifted."""
+    """Every shot lifted, put together; frames outside hold the nearest one that was lifted.
+
+    Of such frames nothing is said: no contacts, sigmas so large that predictions do not count.
+    """
     frames, times = len(usable), observations.timestamps
     turns = cameras.world_from_cam[:, :3, :3]
     parts: list[_Person] = []
@@ -157,7 +161,7 @@ def _person(
         rows.append(span)
     covered = torch.cat(rows)
     first, last = int(covered[0]), int(covered[-1])
-    nearest = (torch.arange(frames)[:, None] - covered).abs().argmin(dim=1)
+    nearest = nearest_rows(covered, shot_numbers(frames, cuts))
     joined = {
         f.name: torch.cat([getattr(part, f.name) for part in parts])[nearest]
         for f in fields(_Person)
@@ -166,7 +170,11 @@ def _person(
     joined["valid"] = (torch.arange(frames) >= first) & (torch.arange(frames) <= last)
     outside = torch.ones(frames, dtype=torch.bool)
     outside[covered] = False
-    joined["confidence"] = torch.where(outside[:, None], 0.0, joined["confidence"])
+    for name in ("confidence", "contacts"):
+        joined[name] = torch.where(outside[:, None], 0.0, joined[name])
+    for name, unknown in (("rotation_sigma", UNKNOWN_TURN), ("root_velocity_sigma", UNKNOWN_SPEED)):
+        joined[name] = torch.where(outside[:, None], unknown, joined[name])
+    joined["up_sigma"] = torch.where(outside, UNKNOWN_TURN, joined["up_sigma"])
     lengths = torch.tensor([float(len(row)) for row in rows], dtype=torch.float64)
     betas = torch.stack([part.betas for part in parts])
     return _Person(betas=(lengths @ betas) / lengths.sum(), **joined)

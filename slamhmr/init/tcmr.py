@@ -24,7 +24,7 @@ from priors.tcmr import FEATURES, TCMR, Ends, Estimate, load_tcmr
 from slamhmr.artifacts import read_arrays
 from slamhmr.body import BodyModel, rest_points
 from slamhmr.errors import InputError, MissingAsset
-from slamhmr.geometry import bearings, rigid, rotation_between, shot_numbers
+from slamhmr.geometry import bearings, nearest_rows, rigid, rotation_between, shot_numbers
 from slamhmr.types import CameraTrack, Initial, Observations
 
 KEYS = ("person_id", "features", "crops")
@@ -74,7 +74,7 @@ def initialise(
     for features, crops, seen in zip(evidence.features, evidence.crops, evidence.seen, strict=True):
         estimate = _estimate(network, features, _runs(seen, shot), options, stride)
         rows = torch.nonzero(seen)[:, 0]
-        nearest = _nearest(rows, shot)
+        nearest = nearest_rows(rows, shot)
         betas = _betas(estimate, body)
         pelvis = _pelvis_of(betas, body)
         placed = _place(estimate, crops[rows], cameras.intrinsics[rows], pelvis)
@@ -212,13 +212,6 @@ def _place(
     in_crop = torch.cat([estimate.camera[:, 1:], depth[:, None]], dim=-1) + pelvis
     place = (cam_from_crop @ in_crop[..., None])[..., 0]
     return rigid(cam_from_crop @ estimate.rotations[:, 0], place)
-
-
-def _nearest(rows: Int[Tensor, "F"], shot: Int[Tensor, "T"]) -> Int[Tensor, "T"]:
-    """Which of `rows` is nearest to each frame, of its own shot where there is any."""
-    times = torch.arange(len(shot))
-    other = shot[:, None] != shot[rows]
-    return ((times[:, None] - rows).abs() + len(shot) * other).argmin(dim=1)
 
 
 def _span(rows: Int[Tensor, "F"], length: int) -> Bool[Tensor, "T"]:

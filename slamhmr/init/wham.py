@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import roma
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from priors.checkpoints import CheckpointError
@@ -25,7 +25,7 @@ from priors.wham_mirror import predict_averaged
 from priors.wham_world import Motion, Trajectory
 from slamhmr.body import BodyModel
 from slamhmr.errors import ConfigError, InputError, MissingAsset
-from slamhmr.geometry import rigid
+from slamhmr.geometry import nearest_rows, rigid, shot_numbers
 from slamhmr.init.wham_start import MIDDLE, Beginning, begin, points_of
 from slamhmr.init.wham_tracks import Track, interpolate, interpolate_rotations, tracks
 from slamhmr.scene import point_set
@@ -38,6 +38,7 @@ LOG = logging.getLogger(__name__)
 # in a regressor that checkpoints may carry, from which `slamhmr convert` reads it.
 ASSUMED_ORDER = ("left_big_toe", "left_heel", "right_big_toe", "right_heel")
 WIDTH = 1024  # of HMR2's features
+UNKNOWN_SPEED = 10.0  # m/s: sigma of what nothing was seen of
 WHERE = (
     "get wham_vit_bedlam_w_3dpw.pth.tar from github.com/yohanshin/WHAM, run `slamhmr convert` on "
     "it and give options.wham.checkpoint=FILE.safetensors"
@@ -105,7 +106,7 @@ def initialise(
     found = [track for track, _ in begun]
     starts = [start for _, start in begun]
     results = _run(network, found, starts, observations.image_size, body, order, flip=options.flip)
-    return _joined(found, results, observations, options)
+    return _joined(found, results, observations, options, cuts)
 
 
 def _network(options: Options) -> tuple[Wham, tuple[str, ...]]:
@@ -306,15 +307,24 @@ def _pelvis_velocity(
 
 
 def _joined(
-    found: list[Track], results: list[_Found], observations: Observations, options: Options
+    found: list[Track],
+    results: list[_Found],
+    observations: Observations,
+    options: Options,
+    cuts: tuple[int, ...],
 ) -> Initial:
-    """Every person's tracks put together; frames between shots hold the nearest one."""
-    frames = observations.confidence.shape[1]
+    """Every person's tracks put together; frames between shots hold the nearest one.
+
+    Where nobody was seen there are no contacts, and velocities do not count.
+    """
+    shot = shot_numbers(observations.confidence.shape[1], cuts)
     people = [
-        _person([(t, r) for t, r in zip(found, results, strict=True) if t.person == row], frames)
+        _person([(t, r) for t, r in zip(found, results, strict=True) if t.person == row], shot)
         for row in range(len(observations.person_id))
     ]
     velocity = torch.stack([person["velocity"] for person in people])
+    seen = torch.stack([person["confidence"][:, :1] for person in people]) > 0
+    sigma = torch.where(seen, options.velocity_sigma, UNKNOWN_SPEED).expand_as(velocity)
     return Initial(
         person_id=observations.person_id,
         cam_from_root=torch.stack([rigid(p["rotations"][:, 0], p["pelvis"]) for p in people]),
@@ -322,17 +332,17 @@ def _joined(
         betas=torch.stack([person["betas"] for person in people]),
         valid=torch.stack([person["valid"] for person in people]),
         confidence=torch.stack([person["confidence"] for person in people]),
-        contacts=torch.stack([person["contacts"] for person in people]),
+        contacts=torch.stack([person["contacts"] for person in people]) * seen,
         root_velocity=velocity,
-        root_velocity_sigma=torch.full_like(velocity, options.velocity_sigma),
+        root_velocity_sigma=sigma.to(velocity),
     )
 
 
-def _person(parts: list[tuple[Track, _Found]], frames: int) -> dict[str, Tensor]:
+def _person(parts: list[tuple[Track, _Found]], shot: Int[Tensor, "T"]) -> dict[str, Tensor]:
     covered = torch.cat([track.rows for track, _ in parts])
-    times = torch.arange(frames)
-    nearest = (times[:, None] - covered).abs().argmin(dim=1)
-    usable = torch.zeros(frames, dtype=torch.float64)
+    times = torch.arange(len(shot))
+    nearest = nearest_rows(covered, shot)
+    usable = torch.zeros(len(shot), dtype=torch.float64)
     usable[covered] = torch.cat([track.usable for track, _ in parts]).double()
     names = ("rotations", "pelvis", "contacts", "velocity")
     joined = {

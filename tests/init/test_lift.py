@@ -230,6 +230,18 @@ def test_somebody_missing_from_a_shot_has_no_confidence_there(walk: Made, body: 
     assert float(initial.confidence[0, 20:40].max()) == 0
     assert float(initial.confidence[0, :20].min()) == 1
     assert bool(initial.valid.all())
+    assert initial.contacts is not None
+    assert initial.root_velocity_sigma is not None
+    assert float(initial.contacts[0, 20:40].max()) == 0
+    assert float(initial.root_velocity_sigma[0, 20:40].min()) > 5
+    assert float(initial.root_velocity_sigma[0, :20].max()) < 5
+
+
+def test_frames_before_somebody_is_seen_hold_their_own_shot(walk: Made, body: BodyModel) -> None:
+    _, observations, cameras = walk
+    late = hidden(observations, slice(30, 40))
+    pelvis = initialise(late, cameras, body, Options(), cuts=(30,)).cam_from_root[0, :, :3, 3]
+    assert torch.equal(pelvis[30:40], pelvis[40].expand(10, 3))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])

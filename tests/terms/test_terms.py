@@ -136,7 +136,7 @@ def test_normal_matrix_against_numeric_jacobian(name):
     problem = problem_of(name, scene, evidence, points, layout)
     state, _ = moved(scene, evidence, layout, 0.03)
     dense, _ = dense_system(problem, state)
-    torch.testing.assert_close(dense, dense.T)
+    torch.testing.assert_close(dense, dense.T, rtol=1e-6, atol=1e-6)  # some in single precision
     if name in BOUNDED:
         check_bound(problem, state, dense)
         return

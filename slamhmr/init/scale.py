@@ -55,7 +55,7 @@ def camera_scale(
     person, person_camera = body_velocity[:, :, 0][known], camera[known.nonzero()[:, 1]]
     speed = camera.norm(dim=-1)
     typical = float(speed[speed > 0].median()) if bool((speed > 0).any()) else 0.0
-    if len(weight) < 10 or typical <= 0:
+    if min(len(weight), int(known.any(dim=0).sum())) < 10 or typical <= 0:
         raise InputError(
             "the scale of the camera path cannot be found: the camera stands or people are seen in "
             "too few frames; set scale_known or moving = false in cameras.npz"

@@ -21,8 +21,8 @@ from slamhmr.types import Initial, SceneState
 
 ACROSS = 0.01  # of the depth: a start's place across the line of sight
 ALONG = 0.03  # of the depth, along it
-LASTING = 30.0  # frames that depth errors last: they count once in so many
-VELOCITY_LASTING, FOOT_LASTING = 10.0, 4.0  # the same of predicted velocities, and of feet
+LASTING = 1.0  # s that depth errors last: they count once in so long
+VELOCITY_LASTING, FOOT_LASTING = 1 / 3, 2 / 15  # s, the same of predicted velocities, and of feet
 FOOT_SIGMA = 0.15  # m/s, of a foot that stands (mocap "contacts" slide 0.13-0.15 m/s)
 HEIGHT_SIGMA = 0.04  # m, of a sole that stands above the floor
 SPEED_SIGMA = 1.5  # m/s, where neither velocity nor contact is known: people move slowly
@@ -86,8 +86,10 @@ def _with_feet(
     A standing foot does not move: the pelvis goes as fast as the foot goes backwards against it.
     """
     going = -(soles[1:] - soles[:-1]) * fps
-    standing = (contacts[1:] * contacts[:-1])[..., None] / FOOT_SIGMA**2 / FOOT_LASTING
-    predicted = sigma[:-1, None] ** -2 / VELOCITY_LASTING
+    standing = (
+        (contacts[1:] * contacts[:-1])[..., None] / FOOT_SIGMA**2 / max(FOOT_LASTING * fps, 1)
+    )
+    predicted = sigma[:-1, None] ** -2 / max(VELOCITY_LASTING * fps, 1)
     information = predicted + standing.sum(dim=1)
     mixed = (predicted * velocity[:-1] + (standing * going).sum(dim=1)) / information
     return mixed, information.expand(-1, 3).clone()
@@ -105,8 +107,8 @@ def _solve(
     from scipy.linalg import solveh_banded
 
     seen = state.observed[person]
-    here, pull = _from_camera(state, person, seen)
-    height, rise = _from_floor(state, person, soles)
+    here, pull = _from_camera(state, person, seen, fps)
+    height, rise = _from_floor(state, person, soles, fps)
     diagonal = here + torch.diag_embed(torch.nn.functional.pad(height[:, None], (2, 0)))
     right = pull + torch.nn.functional.pad((height * rise)[:, None], (2, 0))
     link = information * fps**2
@@ -128,12 +130,12 @@ def _solve(
 
 
 def _from_camera(
-    state: SceneState, person: int, seen: Bool[Tensor, "T"]
+    state: SceneState, person: int, seen: Bool[Tensor, "T"], fps: float
 ) -> tuple[Float[Tensor, "T 3 3"], Float[Tensor, "T 3"]]:
     """Information of where the camera sees the pelvis, and information times place.
 
     The error along the ray lasts: what says little of one frame's change is one measurement in
-    `LASTING` frames of the path. Frames in which nobody is seen have next to none.
+    `LASTING` seconds of the path. Frames in which nobody is seen have next to none.
     """
     centres = state.log_scale.exp() * state.cameras.world_from_cam[:, :3, 3]
     away = state.pelvis[person] - centres
@@ -142,13 +144,15 @@ def _from_camera(
     along = ray[:, :, None] * ray[:, None]
     across = torch.eye(3, dtype=ray.dtype) - along
     depth = depth[..., None]
-    information = across / (ACROSS * depth) ** 2 + along / (ALONG * depth) ** 2 / LASTING
+    information = across / (ACROSS * depth) ** 2 + along / (ALONG * depth) ** 2 / max(
+        LASTING * fps, 1
+    )
     information = information * torch.where(seen, 1.0, 1e-4)[:, None, None]
     return information, (information @ state.pelvis[person][..., None])[..., 0]
 
 
 def _from_floor(
-    state: SceneState, person: int, soles: Float[Tensor, "T 4 3"]
+    state: SceneState, person: int, soles: Float[Tensor, "T 4 3"], fps: float
 ) -> tuple[Float[Tensor, "T"], Float[Tensor, "T"]]:
     """Information on the pelvis's height from standing feet, and the height they ask for.
 
@@ -160,4 +164,6 @@ def _from_floor(
     near = 1 / (1 + (off / 0.15) ** 2) ** 2
     weight = state.contacts[person] * near / HEIGHT_SIGMA**2
     total = weight.sum(dim=-1)
-    return total / 4 / FOOT_LASTING, (weight * wanted).sum(dim=-1) / total.clamp_min(1e-9)
+    return total / 4 / max(FOOT_LASTING * fps, 1), (weight * wanted).sum(dim=-1) / total.clamp_min(
+        1e-9
+    )

@@ -324,7 +324,7 @@ def _joined(
     ]
     velocity = torch.stack([person["velocity"] for person in people])
     seen = torch.stack([person["confidence"][:, :1] for person in people]) > 0
-    sigma = torch.where(seen, options.velocity_sigma, UNKNOWN_SPEED).expand_as(velocity)
+    stated = torch.full_like(velocity, options.velocity_sigma)
     return Initial(
         person_id=observations.person_id,
         cam_from_root=torch.stack([rigid(p["rotations"][:, 0], p["pelvis"]) for p in people]),
@@ -334,7 +334,7 @@ def _joined(
         confidence=torch.stack([person["confidence"] for person in people]),
         contacts=torch.stack([person["contacts"] for person in people]) * seen,
         root_velocity=velocity,
-        root_velocity_sigma=sigma.to(velocity),
+        root_velocity_sigma=torch.where(seen, stated, UNKNOWN_SPEED),
     )
 
 

@@ -11,6 +11,8 @@ from slamhmr.solve.manifolds import skew
 from slamhmr.solve.problem import BorderResidual, Residual
 from slamhmr.terms.register import BorderContext, term
 
+PREDICTED_FPS = 30.0  # of the networks that predict velocities
+
 
 @dataclass(frozen=True)
 class RootVelocitySettings:
@@ -45,7 +47,8 @@ def root_velocity(
     moved[:-1] = pelvis[1:] - pelvis[:-1]
     velocity = stretch[:, None] * (root.mT @ moved[..., None])[..., 0]
     sigma = settings.factor * known.root_velocity_sigma
-    weight = settings.weight * (known.linked & torch.isfinite(sigma).all(dim=-1)).to(sigma)
+    often = PREDICTED_FPS * steps  # predictions at other rates are interpolated ones
+    weight = settings.weight * often * (known.linked & torch.isfinite(sigma).all(dim=-1)).to(sigma)
     derivative = border = None
     if derivatives:
         ahead = stretch[:, None, None] * root.mT

@@ -43,13 +43,6 @@ SCENES = tuple(
     )
 )
 QUICK = (0, 3)
-KNOWN = {
-    5: pytest.mark.xfail(
-        strict=True,
-        reason="wave: the pose prior prefers the raised arms mirrored in depth, 62 mm; started "
-        "from the truth it ends at 30 mm, but with more energy (2293 against 2194)",
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +160,7 @@ def test_ten_scenes(scored: Callable[[int], Scored]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("index", [pytest.param(i, marks=KNOWN.get(i, ())) for i in range(10)])
+@pytest.mark.parametrize("index", range(10))
 def test_every_scene(scored: Callable[[int], Scored], index: int) -> None:
     found = scored(index)
     assert found.pa_mm < PA_LIMIT, found.row()

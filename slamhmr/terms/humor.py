@@ -113,12 +113,15 @@ def humor(features: PersonFeatures, settings: HumorSettings, derivatives: bool) 
         border = value.new_zeros(*value.shape, columns.stop)
     if features.frame_count > 2:
         from priors.humor_transition import following_values
+        from priors.transition import holes
 
         states, pivot = _States(features), value.new_tensor(PELVIS)
         scale = 1.0 / _sigmas(settings).to(value)
         ends = states.at(0.0), states.at(STEP)
         value[:-2, 0] = scale * following_values(exact, *ends, pivot)
         weight[:-2] *= states.step / STEP
+        missing = holes(states.steps)
+        weight[:-2] *= ~(missing[:-1] | missing[1:])
         if derivative is not None and border is not None:
             slopes = _slopes(single, ends, scale.float())
             chains = states.by_frames(0.0), states.by_frames(STEP)

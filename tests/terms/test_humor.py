@@ -123,6 +123,10 @@ def test_weights_stop_at_cuts_and_ends(weights):
     linked[3] = False
     found = residual(weights, scene, replace(evidence[0], linked=linked), points)
     assert (found.weight[:, 0] > 0).tolist() == [True, True, False, False, True, True, False, False]
+    times = evidence[0].times.clone()
+    times[4:] += 1.0  # s, a hole
+    found = residual(weights, scene, replace(evidence[0], times=times), points)
+    assert (found.weight[:, 0] > 0).tolist() == [True, True, False, False, True, True, False, False]
     for frames in (1, 2):
         few, evidence, points = synthetic.make_scene(frames=frames)
         found = residual(weights, few, evidence[0], points, derivatives=True)

@@ -65,6 +65,10 @@ class CameraTrack:
         None  # sparse points of the static scene, same world and scale
     )
     notes: tuple[str, ...] = ()  # for the report: focal guessed, degraded, frames interpolated
+    # First frames, above 0, from which on the path lies in a world and a scale of its own: another
+    # shot, or SLAM that began anew. None: one world.
+    segments: Int[Tensor, "S"] | None = None
+    lost: Bool[Tensor, "T"] | None = None  # no pose was found: what stands there is interpolated
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,11 @@ class SceneState:
     velocity_gain: Float[Tensor, "N"] | None = None
     # Of each tilt of gravity as the alignment gave it, rad; None: as the term `gravity` says.
     up_sigma: Float[Tensor, ""] | None = None
+    # Corrections of the placement of every segment of the cameras after the first: rotation about
+    # its first centre (rotation vector), offset (m), log of its scale. None: not corrected.
+    segment_moves: Float[Tensor, "S 7"] | None = None
+    # Height above `ground` of what each contact point stands on, m (steps, walls); None: the floor.
+    support: Float[Tensor, "N T 4"] | None = None
 
 
 @dataclass(frozen=True)

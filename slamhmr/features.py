@@ -14,14 +14,8 @@ from torch import Tensor
 
 from slamhmr.body import forward_points
 from slamhmr.cameras import moved_by_drift
-from slamhmr.scene import (
-    POSE_COLUMNS,
-    ROOT_COLUMNS,
-    BorderLayout,
-    Evidence,
-    PointSet,
-    Scene,
-)
+from slamhmr.layout import POSE_COLUMNS, ROOT_COLUMNS, BorderLayout
+from slamhmr.scene import Evidence, PointSet, Scene
 from slamhmr.skeleton import BODY_JOINT_COUNT
 from slamhmr.solve.manifolds import left_jacobian, skew
 from slamhmr.solve.problem import Articulation, FeatureGroup, RigidBorder

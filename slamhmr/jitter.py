@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.features import PersonFeatures, person_features
-from slamhmr.scene import BorderLayout, Evidence, PointSet, Scene
+from slamhmr.layout import BorderLayout
+from slamhmr.scene import Evidence, PointSet, Scene
 from slamhmr.solve.assemble import irls
 from slamhmr.terms.data import ReprojectionSettings, reprojection
 

@@ -17,7 +17,8 @@ from slamhmr.cameras import levelling
 from slamhmr.errors import BackendError
 from slamhmr.features import person_features
 from slamhmr.keypoint_bias import BiasedProblem
-from slamhmr.scene import BorderLayout, PointSet, Scene, plane_axes, point_set
+from slamhmr.layout import BorderLayout
+from slamhmr.scene import PointSet, Scene, plane_axes, point_set
 from slamhmr.scene_problem import Known, SceneProblem, StageSpec, scene_problem
 from slamhmr.skeleton import SMPL_JOINTS
 from slamhmr.solve.articulated import rows

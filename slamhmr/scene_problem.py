@@ -13,7 +13,8 @@ from slamhmr.errors import ConfigError, InputError
 from slamhmr.evidence import gather_evidence, scene_of
 from slamhmr.features import person_features
 from slamhmr.jitter import settle
-from slamhmr.scene import BorderLayout, Evidence, Free, PointSet, Scene, point_set, retract
+from slamhmr.layout import BorderLayout, Free
+from slamhmr.scene import Evidence, PointSet, Scene, point_set, retract
 from slamhmr.solve.problem import REACH, BorderResidual, ChainShape, Step, Window
 from slamhmr.terms import TERMS, BorderContext, Term, term_settings
 from slamhmr.types import CameraTrack, Initial, Observations, SceneState

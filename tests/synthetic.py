@@ -8,7 +8,8 @@ from torch import Tensor
 
 from slamhmr.body import forward_points, load_body
 from slamhmr.cameras import drift_basis, uncorrected
-from slamhmr.scene import BorderLayout, Evidence, Free, Person, PointSet, Scene, point_set
+from slamhmr.layout import BorderLayout, Free
+from slamhmr.scene import Evidence, Person, PointSet, Scene, point_set
 from slamhmr.skeleton import KEYPOINTS
 
 BODY = load_body()

@@ -8,7 +8,7 @@ import roma
 import synthetic
 import torch
 
-from slamhmr.scene import BorderLayout, Free
+from slamhmr.layout import BorderLayout, Free
 from slamhmr.scene_problem import SceneProblem
 from slamhmr.solve.levenberg import Schedule, minimise
 from slamhmr.solve.problem import Step

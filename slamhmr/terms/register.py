@@ -10,7 +10,8 @@ from torch import Tensor
 
 from slamhmr.errors import ConfigError
 from slamhmr.features import PersonFeatures
-from slamhmr.scene import BorderLayout, PointSet, Scene
+from slamhmr.layout import BorderLayout
+from slamhmr.scene import PointSet, Scene
 from slamhmr.solve.problem import BorderResidual, Residual
 
 

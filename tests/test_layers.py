@@ -19,6 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("body_licensed",),
     ("body_files",),
     ("cameras", "motions", "undistort", "shots"),
+    ("layout",),
     ("reprojection", "scene", "footage"),
     ("features",),
     ("terms",),

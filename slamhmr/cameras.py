@@ -6,17 +6,21 @@ s = 0 ... 1 over the clip (Loeve 1978, section 37.5). Six modes hold 97 % of its
 they cannot follow, the jitter and the people's own motion take. So the cameras of any number of
 people and frames cost a few shared unknowns, where six unknowns per frame would couple all people
 of all frames.
+
+A track may consist of segments that lie in worlds and scales of their own: shots, or what SLAM
+made after it had lost its way. Each after the first has a rotation about its own first centre, an
+offset and a scale: seven shared unknowns.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slamhmr.geometry import rotation_between
+from slamhmr.geometry import rotation_between, shot_numbers
 from slamhmr.types import CameraTrack, SceneState
 
 MODES = 6
@@ -30,12 +34,74 @@ def drift_basis(frames: int) -> Float[Tensor, "T M"]:
     return math.sqrt(2) * torch.sin(rate * place) / rate
 
 
-def moved_by_drift(
-    basis: Float[Tensor, "T M"], drift: Float[Tensor, "M 6"]
-) -> tuple[Float[Tensor, "T 3 3"], Float[Tensor, "T 3"]]:
-    """Rotation Q_t of every camera in the world, and the offset of its centre, m."""
-    path = basis @ drift
-    return roma.rotvec_to_rotmat(path[:, :3]), path[:, 3:]
+@dataclass(frozen=True)
+class Rig:
+    """What is constant of some frames of a track: centres, in SLAM units, and how they may move."""
+
+    centres: Float[Tensor, "T 3"]
+    pivots: Float[Tensor, "T 3"]  # centre of the first frame of each frame's segment
+    basis: Float[Tensor, "T M"]  # modes of the drift
+    segments: Float[Tensor, "T S"]  # 1 in the frames of each segment after the first
+
+    def part(self, span: slice) -> "Rig":
+        """The same of some frames."""
+        return Rig(
+            self.centres[span], self.pivots[span], self.basis[span], self.segments[span]
+        )  # fmt: skip
+
+    def place(
+        self,
+        log_scale: Float[Tensor, ""],
+        drift: Float[Tensor, "M 6"],
+        moves: Float[Tensor, "S 7"],
+    ) -> "Placed":
+        """Where scale s, drift (rotation D_t, offset) and segments (E_k, offset o_k, l_k) put it.
+
+        C_t = s a_k + E_k exp(l_k) s (c_t - a_k) + o_k + offset_t, turned by Q_t = D_t E_k.
+        """
+        path, move = self.basis @ drift, self.segments @ moves
+        first, arm = log_scale.exp() * self.pivots, self.centres - self.pivots
+        arm = (log_scale + move[:, 6:]).exp() * arm
+        slow, own = roma.rotvec_to_rotmat(path[:, :3]), roma.rotvec_to_rotmat(move[:, :3])
+        turned = (own @ arm[..., None])[..., 0]
+        return Placed(
+            first + turned + move[:, 3:6] + path[:, 3:], slow @ own, slow, first + arm, arm,
+            first + turned, turned,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Corrected cameras, metres: centre C_t, rotation Q_t of the world that they carry."""
+
+    centre: Float[Tensor, "T 3"]
+    turn: Float[Tensor, "T 3 3"]  # Q_t = D_t E_k
+    drift: Float[Tensor, "T 3 3"]  # D_t
+    metric: Float[Tensor, "T 3"]  # centre in the track's own axes: neither turned nor offset
+    arm: Float[Tensor, "T 3"]  # of it, what the scale of the segment makes longer
+    scaled: Float[Tensor, "T 3"]  # what the scale makes longer, turned
+    turned: Float[Tensor, "T 3"]  # the arm, turned: from the segment's first camera on
+
+
+def rig_of(cameras: CameraTrack) -> Rig:
+    """The constants of a whole track."""
+    centres = cameras.world_from_cam[:, :3, 3]
+    starts = [] if cameras.segments is None else cameras.segments.tolist()
+    number = shot_numbers(len(centres), starts)
+    indicator = torch.nn.functional.one_hot(number, len(starts) + 1)[:, 1:].to(centres)
+    pivots = centres[torch.tensor([0, *starts])[number]]
+    return Rig(centres, pivots, drift_basis(len(centres)), indicator)
+
+
+def segment_count(cameras: CameraTrack) -> int:
+    """Segments after the first."""
+    return 0 if cameras.segments is None else len(cameras.segments)
+
+
+def segment_starts(cameras: CameraTrack, cuts: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """First frames of segments and of new shots, in order: no motion of a camera reaches across."""
+    starts = [] if cameras.segments is None else cameras.segments.tolist()
+    return tuple(sorted({*starts, *cuts}))
 
 
 def degrees_of_freedom(cameras: CameraTrack) -> int:
@@ -58,14 +124,21 @@ def uncorrected(frames: int) -> dict[str, Tensor]:
 
 
 def metric_cameras(state: SceneState) -> Float[Tensor, "T 4 4"]:
-    """world_from_cam in metres: the track times the scale, with drift and jitter taken out."""
+    """world_from_cam in metres: the track times the scale, with all corrections."""
     track = state.cameras.world_from_cam
-    turn, offset = moved_by_drift(drift_basis(len(track)), state.drift)
+    placed = rig_of(state.cameras).place(state.log_scale, state.drift, segment_moves(state))
     corrected = track.clone()
     jitter = roma.rotvec_to_rotmat(state.jitter)
-    corrected[:, :3, :3] = turn @ track[:, :3, :3] @ jitter.mT
-    corrected[:, :3, 3] = track[:, :3, 3] * state.log_scale.exp() + offset
+    corrected[:, :3, :3] = placed.turn @ track[:, :3, :3] @ jitter.mT
+    corrected[:, :3, 3] = placed.centre
     return corrected
+
+
+def segment_moves(state: SceneState) -> Float[Tensor, "S 7"]:
+    """Corrections of the segments after the first; zeros where there are none yet."""
+    if state.segment_moves is not None:
+        return state.segment_moves
+    return state.drift.new_zeros(segment_count(state.cameras), 7)
 
 
 def corrected_intrinsics(state: SceneState) -> Float[Tensor, "T 4"]:
@@ -88,6 +161,8 @@ def levelled(state: SceneState) -> SceneState:
     cameras = replace(state.cameras, world_from_cam=track)
     root = turn @ roma.rotvec_to_rotmat(state.root_orient)
     drift = torch.cat([state.drift[:, :3] @ turn.T, state.drift[:, 3:] @ turn.T], dim=1)
+    moves = segment_moves(state)
+    moves = torch.cat([moves[:, :3] @ turn.T, moves[:, 3:6] @ turn.T, moves[:, 6:]], dim=1)
     return replace(
         state,
         root_orient=roma.rotmat_to_rotvec(root),
@@ -95,5 +170,6 @@ def levelled(state: SceneState) -> SceneState:
         ground=torch.cat([turn @ state.ground[:3], state.ground[3:]]),
         up=turn @ state.up,
         drift=drift,
+        segment_moves=moves,
         cameras=cameras,
     )

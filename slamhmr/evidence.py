@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from slamhmr.cameras import drift_basis
+from slamhmr.cameras import rig_of, segment_moves, segment_starts
 from slamhmr.geometry import fill_gaps
 from slamhmr.scene import Evidence, Person, PointSet, Scene
 from slamhmr.types import Initial, Observations, SceneState
+
+LOST_TRUST = 0.1  # share of a keypoint's weight where the camera is interpolated
+TIE_REACH = 10  # frames on either side of a segment's end in which somebody who ties it is seen
 
 
 def spans(state: SceneState) -> list[tuple[int, int]]:
@@ -34,6 +37,7 @@ def scene_of(state: SceneState) -> Scene:
         tuple(people), state.log_scale, state.ground, state.up, state.log_focal, state.drift,
         state.jitter, None, state.scale_prior,
         torch.zeros_like(state.betas[:, 0]) if gain is None else gain, state.up_sigma,
+        segment_moves(state), state.cameras.lost,
     )  # fmt: skip
 
 
@@ -60,6 +64,7 @@ def state_of(scene: Scene, before: SceneState) -> SceneState:
         drift=scene.drift,
         jitter=scene.jitter,
         velocity_gain=scene.velocity_gain,
+        segment_moves=scene.segments,
     )
 
 
@@ -73,13 +78,17 @@ def gather_evidence(
 ) -> list[Evidence]:
     """The constants of the solve for every person, over its span."""
     cameras = state.cameras
+    trusted = observations.confidence
+    if cameras.lost is not None:
+        trusted = torch.where(cameras.lost[None, :, None], LOST_TRUST * trusted, trusted)
     keypoint_points = torch.tensor([points.names.index(n) for n in observations.keypoint_names])
     linked = torch.ones(state.valid.shape[1], dtype=torch.bool)
     linked[-1] = False
-    for cut in cuts:
-        linked[cut - 1] = False
+    for start in segment_starts(cameras, cuts):
+        linked[start - 1] = False
+    tied = tied_frames(state)
     sizes = apparent_size(observations)
-    basis = drift_basis(len(linked))
+    rig = rig_of(cameras)
     gathered = []
     for index, (start, stop) in enumerate(spans(state)):
         span = slice(start, stop)
@@ -96,12 +105,11 @@ def gather_evidence(
             Evidence(
                 first=start,
                 keypoints=observations.keypoints[index, span],
-                confidence=observations.confidence[index, span],
+                confidence=trusted[index, span],
                 keypoint_points=keypoint_points,
                 size_px=sizes[index, span],
                 world_from_cam=cameras.world_from_cam[span, :3, :3],
-                centres=cameras.world_from_cam[span, :3, 3],
-                drift_basis=basis[span],
+                rig=rig.part(span),
                 intrinsics=cameras.intrinsics[span],
                 contacts=state.contacts[index, span],
                 times=observations.timestamps[span],
@@ -109,10 +117,24 @@ def gather_evidence(
                 initial_rotations=camera,
                 initial_confidence=confidence,
                 height_m=height if height == height else None,
+                tied=None if tied is None else tied[index, span],
                 **predicted(initial, index, span),
             )
         )
     return gathered
+
+
+def tied_frames(state: SceneState) -> Bool[Tensor, "N T"] | None:
+    """Where somebody moves on from frame t to t + 1 into another segment of the cameras."""
+    starts = state.cameras.segments
+    if starts is None or state.segment_tied is None:
+        return None
+    tied = torch.zeros_like(state.valid)
+    for start in starts[state.segment_tied].tolist():
+        near = state.observed[:, max(start - TIE_REACH, 0) : start].any(dim=1)
+        near = near & state.observed[:, start : start + TIE_REACH].any(dim=1)
+        tied[:, start - 1] = near & state.valid[:, start] & state.valid[:, start - 1]
+    return tied
 
 
 def predicted(initial: Initial, index: int, span: slice) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import forward_points
-from slamhmr.cameras import moved_by_drift
+from slamhmr.cameras import Placed
 from slamhmr.layout import POSE_COLUMNS, ROOT_COLUMNS, BorderLayout
 from slamhmr.scene import Evidence, PointSet, Scene
 from slamhmr.skeleton import BODY_JOINT_COUNT
@@ -35,12 +35,22 @@ class PersonFeatures:
     anchored: Float[Tensor, "T P 3"]  # points relative to the camera's centre, world axes
     cam_from_world: Float[Tensor, "T 3 3"]  # with drift and jitter
     intrinsics: Float[Tensor, "T 4"]  # with the focal length's correction
-    metric_centres: Float[Tensor, "T 3"]  # s c_t, without drift
+    cameras: Placed
     drift: Float[Tensor, "M 6"]
     velocity_gain: Float[Tensor, ""]
     ground: Float[Tensor, "4"]
     up: Float[Tensor, "3"]  # against gravity
     jitter_free: bool
+
+    @property
+    def metric_centres(self) -> Float[Tensor, "T 3"]:
+        """Camera centres in the track's own axes, m: without drift and placement of segments."""
+        return self.cameras.metric
+
+    def path_by_scales(self) -> Float[Tensor, "T 3 c"]:
+        """Derivative of `metric_centres` by the log scale, then by those of the segments."""
+        stretched = self.evidence.rig.segments[:, None] * self.cameras.arm[..., None]
+        return torch.cat([self.cameras.metric[..., None], stretched], dim=-1)
 
     @property
     def frame_count(self) -> int:
@@ -123,11 +133,15 @@ class PersonFeatures:
         found, frames = [], len(self.world)
         if self.layout.scale is not None:
             twist = self.world.new_zeros(frames, 6, 1)
-            twist[:, 3:, 0] = self.metric_centres
+            twist[:, 3:, 0] = self.cameras.scaled
             found.append(RigidBorder(self.layout.scale, twist, self.world.new_ones(frames, 1)))
+        if self.layout.stretch is not None:
+            twist = self.world.new_zeros(frames, 6, 1)
+            twist[:, 3:, 0] = self.cameras.turned
+            found.append(RigidBorder(self.layout.stretch, twist, self.evidence.rig.segments))
         place, freedom = self.layout.chain_drift, self.layout.free.drift
         if place is not None:
-            basis = self.evidence.drift_basis
+            basis = self.evidence.rig.basis
             twist = self.world.new_zeros(frames, 6, freedom)
             slope = left_jacobian(basis @ self.drift[:, :3])  # of Q_t by its rotation vector
             twist[:, :3, :3] = slope
@@ -135,6 +149,14 @@ class PersonFeatures:
             if freedom == 6:
                 twist[:, 3:, 3:] = torch.eye(3, dtype=twist.dtype, device=twist.device)
             found.append(RigidBorder(place, twist, basis))
+        if self.layout.chain_segments is not None:
+            twist = self.world.new_zeros(frames, 6, 6)
+            spin = self.cameras.drift  # about the segment's first camera; the drift comes after it
+            twist[:, :3, :3] = spin
+            twist[:, 3:, :3] = -skew(self.anchored[:, 0]) @ spin - skew(self.cameras.turned)
+            twist[:, 3:, 3:] = torch.eye(3, dtype=twist.dtype, device=twist.device)
+            segments = self.evidence.rig.segments
+            found.append(RigidBorder(self.layout.chain_segments, twist, segments))
         return tuple(found)
 
 
@@ -157,16 +179,15 @@ def person_features(
         points.body, person.betas[None], rotations[None, :, 0], pelvis[None], rotations[None, :, 1:]
     )
     world = body_points[0][:, points.places]
-    turn, offset = moved_by_drift(known.drift_basis, scene.drift)
+    cameras = scene.place(known.rig)
     local = rotations.clone()
-    local[:, 0] = turn.mT @ rotations[:, 0]
-    centres = torch.exp(scene.log_scale) * known.centres
-    cam_from_world = jitter_rotation(scene, known) @ (turn @ known.world_from_cam).mT
+    local[:, 0] = cameras.turn.mT @ rotations[:, 0]
+    cam_from_world = jitter_rotation(scene, known) @ (cameras.turn @ known.world_from_cam).mT
     intrinsics = known.intrinsics.clone()
     intrinsics[:, :2] *= scene.log_focal.exp()
     return PersonFeatures(
         points, known, layout, person.betas, local, turned[0], world,
-        world - (centres + offset)[:, None], cam_from_world, intrinsics, centres, scene.drift,
+        world - cameras.centre[:, None], cam_from_world, intrinsics, cameras, scene.drift,
         scene.velocity_gain[index], scene.ground, scene.up, scene.jitter_information is not None,
     )  # fmt: skip
 

@@ -33,10 +33,12 @@ def settle(
 ) -> Scene:
     """The scene with the best jitter of every frame, and the information on it.
 
-    `sigma`: of the jitter about each axis, rad. A frame's step that raises its energy is not taken.
+    `sigma`: of the jitter about each axis, rad; more where the camera is lost. A frame's step that
+    raises its energy is not taken.
     """
-    prior = torch.eye(3, dtype=scene.jitter.dtype, device=scene.jitter.device) / sigma**2
-    information = prior.repeat(len(scene.jitter), 1, 1)
+    unit = torch.eye(3, dtype=scene.jitter.dtype, device=scene.jitter.device)
+    prior = unit / scene.jitter_sigma(sigma)[..., None] ** 2
+    information = prior
     scene = replace(scene, jitter_information=information)
     energy, gradient, information = _collect(scene, evidence, layout, points, settings, prior)
     for _ in range(STEPS):
@@ -58,13 +60,13 @@ def _collect(
     layout: BorderLayout,
     points: PointSet,
     settings: ReprojectionSettings,
-    prior: Float[Tensor, "3 3"],
+    prior: Float[Tensor, "F 3 3"],
 ) -> tuple[Float[Tensor, "F"], Float[Tensor, "F 3"], Float[Tensor, "F 3 3"]]:
     """Energy, gradient and Gauss-Newton information on the jitter of every frame."""
     jitter = scene.jitter
-    gradient = jitter @ prior
+    gradient = (prior @ jitter[..., None])[..., 0]
     energy = 0.5 * (gradient * jitter).sum(dim=-1)
-    information = prior.repeat(len(jitter), 1, 1)
+    information = prior.clone()
     for index, known in enumerate(evidence):
         for start in range(0, len(known.times), PART):
             part = known.part(start, min(start + PART, len(known.times)))

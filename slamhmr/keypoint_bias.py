@@ -45,9 +45,7 @@ class BiasedProblem:
     @property
     def place(self) -> slice:
         """Columns of the offsets in a chain."""
-        layout = self.unbiased.layout
-        drift = layout.chain_drift
-        start = layout.chain_width if drift is None else drift.start
+        start = self.unbiased.layout.moving
         return slice(start, start + self.count)
 
     @property

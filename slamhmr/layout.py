@@ -10,6 +10,7 @@ from slamhmr.cameras import MODES
 
 ROOT_COLUMNS = 6  # pelvis 3, root rotation 3; the 63 body columns follow
 POSE_COLUMNS = 63
+SEGMENT_COLUMNS = 6  # rotation, offset
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Free:
     focal: bool = False
     drift: int = 0  # of the cameras: 6 where they travel, 3 where they only turn
     velocity_gain: bool = False  # of everybody's predicted root velocity
+    segments: int = 0  # of the cameras after the first: 6 for their placement, 1 for their scale
 
     @property
     def columns(self) -> int:
@@ -35,8 +37,9 @@ class Free:
 class BorderLayout:
     """Places of the shared unknowns, in the whole border and in a chain's own.
 
-    Order in the border: log scale, ground, gravity, log focal length, drift (mode by mode), betas
-    and gain of the predicted velocity of every person. A chain sees its own before the drift.
+    Order in the border: log scale, those of the segments, ground, gravity, log focal length, drift
+    (mode by mode), placement of the segments (one by one), betas and gain of the predicted velocity
+    of every person. A chain sees its own before the drift.
     """
 
     free: Free
@@ -44,7 +47,10 @@ class BorderLayout:
 
     def _place(self, index: int) -> slice | None:
         free = self.free
-        sizes = [free.scale, 3 * free.ground, 2 * free.gravity, free.focal, MODES * free.drift]
+        sizes = [
+            free.scale, free.segments, 3 * free.ground, 2 * free.gravity, free.focal,
+            MODES * free.drift, SEGMENT_COLUMNS * free.segments,
+        ]  # fmt: skip
         start = sum(sizes[:index])
         return slice(start, start + sizes[index]) if sizes[index] > 0 else None
 
@@ -54,41 +60,63 @@ class BorderLayout:
         return self._place(0)
 
     @property
+    def stretch(self) -> slice | None:
+        """Columns of the log scales of the segments after the first; the same in every chain."""
+        return self._place(1)
+
+    @property
     def ground(self) -> slice | None:
         """Columns of the ground's two tilts and offset."""
-        return self._place(1)
+        return self._place(2)
 
     @property
     def gravity(self) -> slice | None:
         """Columns of the two tilts of the direction of gravity."""
-        return self._place(2)
+        return self._place(3)
 
     @property
     def focal(self) -> slice | None:
         """Column of the log of the focal length's correction."""
-        return self._place(3)
+        return self._place(4)
 
     @property
     def drift(self) -> slice | None:
         """Columns of the cameras' drift in the border: per mode rotation (3), offset (3) if any."""
-        return self._place(4)
+        return self._place(5)
+
+    @property
+    def segments(self) -> slice | None:
+        """Columns of the segments' placement in the border: rotation (3), offset (3) of each."""
+        return self._place(6)
+
+    @property
+    def moving(self) -> int:
+        """First of the columns of a chain that move all points of a frame: drift and segments."""
+        return self.fixed + self.own
 
     @property
     def chain_drift(self) -> slice | None:
-        """The same in a chain: its last columns."""
+        """Columns of the drift in a chain: after its own."""
         count = MODES * self.free.drift
+        return slice(self.moving, self.moving + count) if count > 0 else None
+
+    @property
+    def chain_segments(self) -> slice | None:
+        """Columns of the segments' placement in a chain: its last ones."""
+        count = SEGMENT_COLUMNS * self.free.segments
         return slice(self.chain_width - count, self.chain_width) if count > 0 else None
 
     @property
     def fixed(self) -> int:
         """Columns before the drift."""
         free = self.free
-        return int(free.scale) + 3 * int(free.ground) + 2 * int(free.gravity) + int(free.focal)
+        level = 3 * int(free.ground) + 2 * int(free.gravity)
+        return int(free.scale) + free.segments + level + int(free.focal)
 
     @property
     def shared(self) -> int:
         """Columns of the border before the betas."""
-        return self.fixed + MODES * self.free.drift
+        return self.fixed + MODES * self.free.drift + SEGMENT_COLUMNS * self.free.segments
 
     @property
     def betas(self) -> slice | None:

@@ -9,18 +9,22 @@ its centre and Q_t its drift; the retraction keeps Y when scale and drift move, 
 not depend on them at all, and world points have the derivatives of C_t and Q_t.
 """
 
+import math
 from dataclasses import dataclass, replace
 
+import roma
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from slamhmr.body import BodyModel
-from slamhmr.cameras import MODES, moved_by_drift
+from slamhmr.cameras import MODES, Placed, Rig
 from slamhmr.layout import BorderLayout
 from slamhmr.skeleton import BODY_JOINT_COUNT, CONTACT_POINTS, KEYPOINTS, SMPL_JOINTS
 from slamhmr.solve.manifolds import compose_rotation
 from slamhmr.solve.problem import Step
+
+LOST_JITTER = math.radians(5.0)  # rad, of a camera between the frames in which it is known
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,22 @@ class Scene:
     scale_prior: Float[Tensor, "2"]  # mean and standard deviation of log scale; a constant
     velocity_gain: Float[Tensor, "N"]  # log of predicted over true speed of everybody's root
     up_sigma: Float[Tensor, ""] | None = None  # of each tilt of gravity, rad; a constant
+    segments: Float[Tensor, "S 7"] | None = None  # of the cameras after the first; None: no others
+    lost: Bool[Tensor, "F"] | None = None  # frames of which no camera is known; a constant
+
+    def jitter_sigma(self, usual: float) -> Float[Tensor, "F 1"]:
+        """Standard deviation of every frame's jitter, rad: `usual` but where the camera is lost."""
+        sigma = torch.full_like(self.jitter[:, :1], usual)
+        if self.lost is not None:
+            sigma[self.lost] = LOST_JITTER
+        return sigma
+
+    def place(self, rig: Rig) -> Placed:
+        """The cameras of some frames where this scene has them."""
+        moves = self.segments
+        if moves is None:
+            moves = self.drift.new_zeros(rig.segments.shape[1], 7)
+        return rig.place(self.log_scale, self.drift, moves)
 
 
 @dataclass(frozen=True)
@@ -59,8 +79,7 @@ class Evidence:
     keypoint_points: Int[Tensor, "K"]  # place of each keypoint among `PointSet.names`
     size_px: Float[Tensor, "T"]  # apparent size of the person
     world_from_cam: Float[Tensor, "T 3 3"]  # of SLAM, without drift
-    centres: Float[Tensor, "T 3"]  # camera centres, SLAM units
-    drift_basis: Float[Tensor, "T M"]
+    rig: Rig  # camera centres, and how they may move
     intrinsics: Float[Tensor, "T 4"]
     contacts: Float[Tensor, "T 4"]
     times: Float[Tensor, "T"]  # s
@@ -72,6 +91,7 @@ class Evidence:
     rotation_sigma: Float[Tensor, "T 22"] | None = None  # rad
     root_velocity: Float[Tensor, "T 3"] | None = None  # m/s, root axes, for the mean size
     root_velocity_sigma: Float[Tensor, "T 3"] | None = None  # infinite where nothing is predicted
+    tied: Bool[Tensor, "T"] | None = None  # motion goes on from t to t + 1 into another segment
 
     def part(self, start: int, stop: int) -> "Evidence":
         """The same of some frames of the span."""
@@ -87,8 +107,7 @@ class Evidence:
             confidence=self.confidence[span],
             size_px=self.size_px[span],
             world_from_cam=self.world_from_cam[span],
-            centres=self.centres[span],
-            drift_basis=self.drift_basis[span],
+            rig=self.rig.part(span),
             intrinsics=self.intrinsics[span],
             contacts=self.contacts[span],
             times=self.times[span],
@@ -98,6 +117,7 @@ class Evidence:
             rotation_sigma=cut(self.rotation_sigma),
             root_velocity=cut(self.root_velocity),
             root_velocity_sigma=cut(self.root_velocity_sigma),
+            tied=cut(self.tied),
         )
 
 
@@ -191,6 +211,7 @@ def _move_border(scene: Scene, border: Float[Tensor, "G"], layout: BorderLayout)
     """The scene with its shared unknowns moved, people where they were."""
     log_scale, ground, up = scene.log_scale, scene.ground, scene.up
     log_focal, drift, gain = scene.log_focal, scene.drift, scene.velocity_gain
+    segments = _moved_segments(scene, border, layout)
     gains = layout.gains(len(scene.people))
     if layout.scale is not None:
         log_scale = log_scale + border[layout.scale][0]
@@ -207,25 +228,36 @@ def _move_border(scene: Scene, border: Float[Tensor, "G"], layout: BorderLayout)
         gain = gain + border[gains]
     return replace(
         scene, log_scale=log_scale, ground=ground, up=up, log_focal=log_focal, drift=drift,
-        velocity_gain=gain,
+        velocity_gain=gain, segments=segments,
     )  # fmt: skip
+
+
+def _moved_segments(
+    scene: Scene, border: Float[Tensor, "G"], layout: BorderLayout
+) -> Float[Tensor, "S 7"] | None:
+    """The segments' corrections after a step; rotations are turned further in the world's axes."""
+    if scene.segments is None or layout.segments is None:
+        return scene.segments
+    step = border[layout.segments].reshape(-1, 6)
+    turn = roma.rotvec_to_rotmat(step[:, :3]) @ roma.rotvec_to_rotmat(scene.segments[:, :3])
+    offset, stretch = scene.segments[:, 3:6] + step[:, 3:], scene.segments[:, 6:]
+    if layout.stretch is not None:
+        stretch = stretch + border[layout.stretch][:, None]
+    return torch.cat([roma.rotmat_to_rotvec(turn), offset, stretch], dim=1)
 
 
 def _ride(
     person: Person, before: Scene, after: Scene, known: Evidence
 ) -> tuple[Float[Tensor, "T 3"], Float[Tensor, "T 3 3"]]:
     """Pelvis and root rotation of a person that stays where it is in the image."""
-    turn, offset = moved_by_drift(known.drift_basis, before.drift)
-    turned, moved_offset = moved_by_drift(known.drift_basis, after.drift)
-    centre = before.log_scale.exp() * known.centres + offset
-    moved_centre = after.log_scale.exp() * known.centres + moved_offset
-    relative = (turn.mT @ (person.pelvis - centre)[..., None])[..., 0]
+    old, new = before.place(known.rig), after.place(known.rig)
+    relative = (old.turn.mT @ (person.pelvis - old.centre)[..., None])[..., 0]
     axis = known.world_from_cam[..., 2]  # the camera's depth axis, without drift
     farther = torch.expm1(after.log_focal - before.log_focal)
     depth = (relative * axis).sum(dim=-1, keepdim=True)
     relative = relative + farther * depth * axis
-    pelvis = (turned @ relative[..., None])[..., 0] + moved_centre
-    return pelvis, turned @ turn.mT @ person.rotations[:, 0]
+    pelvis = (new.turn @ relative[..., None])[..., 0] + new.centre
+    return pelvis, new.turn @ old.turn.mT @ person.rotations[:, 0]
 
 
 def plane_axes(normal: Float[Tensor, "3"]) -> Float[Tensor, "2 3"]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel
-from slamhmr.cameras import degrees_of_freedom
+from slamhmr.cameras import degrees_of_freedom, segment_count
 from slamhmr.errors import ConfigError, InputError
 from slamhmr.evidence import gather_evidence, scene_of
 from slamhmr.features import person_features
@@ -20,12 +20,13 @@ from slamhmr.terms import TERMS, BorderContext, Term, term_settings
 from slamhmr.types import CameraTrack, Initial, Observations, SceneState
 
 FREE_NAMES = (
-    "root", "pose", "betas", "scale", "ground", "gravity", "focal", "cameras", "velocity_gain"
+    "root", "pose", "betas", "scale", "ground", "gravity", "focal", "cameras", "velocity_gain",
+    "segments",
 )  # fmt: skip
 # Unknowns that nothing but their own term holds, or that other terms need: free name -> terms.
 NEEDED_TERMS = {
     "gravity": ("gravity",), "focal": ("focal",), "cameras": ("camera", "reprojection"),
-    "velocity_gain": ("velocity_gain",),
+    "velocity_gain": ("velocity_gain",), "segments": ("segments",),
 }  # fmt: skip
 
 
@@ -239,6 +240,7 @@ def free_unknowns(stage: StageSpec, cameras: CameraTrack, initial: Initial) -> F
         focal="focal" in stage.free,
         drift=degrees_of_freedom(cameras) if "cameras" in stage.free else 0,
         velocity_gain="velocity_gain" in stage.free and initial.root_velocity is not None,
+        segments=segment_count(cameras) if "segments" in stage.free else 0,
     )
 
 

@@ -128,6 +128,8 @@ class SceneState:
     # Corrections of the placement of every segment of the cameras after the first: rotation about
     # its first centre (rotation vector), offset (m), log of its scale. None: not corrected.
     segment_moves: Float[Tensor, "S 7"] | None = None
+    # Somebody moves on from the segment before into this one, which places it; None: nobody.
+    segment_tied: Bool[Tensor, "S"] | None = None
     # Height above `ground` of what each contact point stands on, m (steps, walls); None: the floor.
     support: Float[Tensor, "N T 4"] | None = None
 

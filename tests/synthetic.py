@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from slamhmr.body import forward_points, load_body
-from slamhmr.cameras import drift_basis, uncorrected
+from slamhmr.cameras import Rig, drift_basis, uncorrected
 from slamhmr.layout import BorderLayout, Free
 from slamhmr.scene import Evidence, Person, PointSet, Scene, point_set
 from slamhmr.skeleton import KEYPOINTS
@@ -53,6 +53,9 @@ def make_scene(
     rotation, centres = camera(frames, generator)
     intrinsics = torch.tensor([500.0, 510.0, 320.0, 180.0], dtype=torch.float64)
     cast = tuple(person(frames, generator) for _ in range(people))
+    second = (torch.arange(frames) >= frames // 2).double()[:, None]  # a segment of its own
+    pivots = torch.where(second > 0, centres[frames // 2], centres[0])
+    rig = Rig(centres, pivots, drift_basis(frames), second)
     names = [n for n in KEYPOINTS if n in POINTS.names]
     places = torch.tensor([POINTS.names.index(n) for n in names])
     evidence = []
@@ -77,8 +80,7 @@ def make_scene(
                 places,
                 torch.full((frames,), 200.0, dtype=torch.float64),
                 rotation,
-                centres,
-                drift_basis(frames),
+                rig,
                 intrinsics.expand(frames, 4),
                 torch.rand(frames, 4, generator=generator, dtype=torch.float64),
                 torch.arange(frames, dtype=torch.float64) / 30.0,
@@ -89,6 +91,7 @@ def make_scene(
                 0.1 + 0.3 * torch.rand(frames, 22, generator=generator, dtype=torch.float64),
                 velocity,
                 0.2 + 0.3 * torch.rand(frames, 3, generator=generator, dtype=torch.float64),
+                torch.arange(frames) == frames // 2 - 1,
             )  # fmt: skip
         )
     ground = torch.tensor([0.02, -0.01, 1.0, 1.3], dtype=torch.float64)
@@ -96,11 +99,13 @@ def make_scene(
     log_scale = torch.tensor(math.log(scale), dtype=torch.float64)
     prior = torch.tensor([math.log(scale), 0.5], dtype=torch.float64)
     state = Scene(cast, log_scale, ground, **uncorrected(frames), jitter_information=None,
-                  scale_prior=prior, velocity_gain=torch.zeros(people).double())  # fmt: skip
+                  scale_prior=prior, velocity_gain=torch.zeros(people).double(),
+                  segments=torch.zeros(1, 7).double())  # fmt: skip
     return state, evidence, POINTS
 
 
 def layout(*, pose: bool = True, cameras: bool = True) -> BorderLayout:
     """Border layout of a stage that frees everything, or all but poses or cameras."""
-    free = Free(pose, True, True, True, cameras, cameras, 6 * cameras, velocity_gain=True)
+    free = Free(pose, True, True, True, cameras, cameras, 6 * cameras, velocity_gain=True,
+                segments=int(cameras))  # fmt: skip
     return BorderLayout(free, BODY.shapedirs.shape[-1])

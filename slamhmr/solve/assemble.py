@@ -118,14 +118,11 @@ def assemble(window: Window, shape: ChainShape, *, second_order: bool = True) ->
 
 
 def _dense_columns(window: Window, shared: int) -> int:
-    """Border columns before those of rigid motions that vary over time, which come last."""
-    firsts = [
-        rigid.columns.start
-        for group in window.groups.values()
-        for rigid in group.rigid
-        if rigid.columns.start > 0
-    ]
-    return min([*firsts, shared])
+    """Border columns before those of rigid motions that come last."""
+    places = {r.columns.stop: r.columns.start for g in window.groups.values() for r in g.rigid}
+    while places.get(shared, 0) > 0:
+        shared = places[shared]
+    return shared
 
 
 class _Local:

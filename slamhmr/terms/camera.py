@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from slamhmr.scene import plane_axes
+from slamhmr.solve.manifolds import left_jacobian
 from slamhmr.solve.problem import BorderResidual
 from slamhmr.terms.register import BorderContext, term
 
@@ -38,11 +39,49 @@ def camera(context: BorderContext, settings: CameraSettings) -> list[BorderResid
     value = (scene.drift[:, :freedom] / sigma).flatten()
     slope = torch.diag(1.0 / sigma.repeat(len(scene.drift)))
     derivative = context.derivative(len(value), (place, slope))
-    jitter = scene.jitter.flatten() / (settings.jitter_deg * DEGREE)
+    jitter = (scene.jitter / scene.jitter_sigma(settings.jitter_deg * DEGREE)).flatten()
     return [
         BorderResidual("camera", value, settings.weight, derivative),
         BorderResidual("camera", jitter, settings.weight),
     ]
+
+
+@dataclass(frozen=True)
+class SegmentsSettings:
+    """Standard deviations of the placement of a segment as the alignment gave it.
+
+    Tilts and yaw about the world's axes, offset (m), log of its scale.
+    """
+
+    weight: float = 1.0
+    tilt_deg: float = 3.0
+    yaw_deg: float = 20.0
+    offset: float = 0.5
+    scale: float = 0.1
+
+
+@term("segments", SegmentsSettings, on_border=True)
+def segments(context: BorderContext, settings: SegmentsSettings) -> list[BorderResidual]:
+    """Placement of every segment of the cameras after the first against the alignment's."""
+    moves, layout = context.scene.segments, context.layout
+    if moves is None or layout.segments is None:
+        return []
+    count = len(moves)
+    tilt, yaw = settings.tilt_deg * DEGREE, settings.yaw_deg * DEGREE
+    unit = moves.new_tensor([tilt, tilt, yaw, *[settings.offset] * 3])
+    value = moves[:, :6] / unit
+    slope = moves.new_zeros(count, 6, 6)
+    slope[:, :3, :3] = torch.linalg.inv(left_jacobian(moves[:, :3]))
+    slope[:, 3:, 3:] = torch.eye(3, dtype=moves.dtype)
+    placed = torch.einsum("kij,kl->kilj", slope / unit[:, None], torch.eye(count, dtype=unit.dtype))
+    placed = placed.reshape(6 * count, 6 * count)
+    stretch = torch.eye(count, dtype=moves.dtype) / settings.scale
+    return [
+        BorderResidual("segments", value.flatten(), settings.weight,
+                       context.derivative(6 * count, (layout.segments, placed))),
+        BorderResidual("segments", moves[:, 6] / settings.scale, settings.weight,
+                       context.derivative(count, (layout.stretch, stretch))),
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def humor(features: PersonFeatures, settings: HumorSettings, derivatives: bool) 
     """
     exact, single = humor_network(settings.weights)
     value = features.world.new_zeros(features.frame_count, 1, ROWS)
-    _, present = second_difference(features)
+    _, present = second_difference(features, features.evidence.linked)
     weight = settings.weight * present
     layout = features.layout
     columns = slice(0, layout.fixed + layout.betas_count * int(layout.free.betas))
@@ -300,8 +300,11 @@ class _States:
         width = layout.fixed + layout.betas_count * int(layout.free.betas)
         places = self.places.new_zeros(*self.places.shape, width)
         if layout.scale is not None:
-            centres = features.metric_centres @ self.floor.T / self.size
-            places[..., layout.scale] = centres[:, None, :, None]
+            moved = self.floor @ features.path_by_scales()[..., :1] / self.size
+            places[..., layout.scale] = moved[:, None]
+        if layout.stretch is not None:
+            moved = self.floor @ features.path_by_scales()[..., 1:] / self.size
+            places[..., layout.stretch] = moved[:, None]
         if layout.focal is not None:
             axis = features.evidence.world_from_cam[..., 2]
             depth = (self.depth * axis).sum(dim=-1, keepdim=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.features import PersonFeatures
@@ -38,9 +38,46 @@ def acceleration(
     across cuts. Source: ours; SLAHMR's `joints3d_smooth` takes first differences, which also
     penalise walking.
     """
-    points, names = features.world, features.points.names
+    coefficients, present = second_difference(features, features.evidence.linked)
+    return _accelerations("acceleration", features, coefficients, settings.weight * present,
+                          derivatives)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SegmentTieSettings:
+    """`weight` as that of `acceleration`: points of one body are correlated."""
+
+    weight: float = 0.3
+
+
+@term("segment_tie", SegmentTieSettings)
+def segment_tie(
+    features: PersonFeatures, settings: SegmentTieSettings, derivatives: bool
+) -> Residual:
+    """The same across the ends of segments of the cameras over which a motion goes on.
+
+    Whoever walks on while SLAM begins anew says where the new segment lies. Source: ours.
+    """
+    known = features.evidence
+    tied = torch.zeros_like(known.linked) if known.tied is None else known.tied
+    coefficients, present = second_difference(features, known.linked | tied)
+    across = tied.clone()
+    across[:-1] |= tied[1:]
+    weight = settings.weight * present * across
+    return _accelerations("segment_tie", features, coefficients, weight, derivatives)
+
+
+def _accelerations(
+    name: str,
+    features: PersonFeatures,
+    coefficients: Float[Tensor, "3 T"],
+    weight: Float[Tensor, "T"],
+    derivatives: bool,
+) -> Residual:
+    """Second differences of all points, whitened; of none where no frame counts."""
+    names = features.points.names if bool((weight > 0).any()) else ()
+    points = features.world[:, : len(names)]
     rms = points.new_tensor([ACCELERATION_RMS.get(name, TRUNK_RMS) for name in names])
-    coefficients, present = second_difference(features)
     value = torch.zeros_like(points)
     value[:-2] = sum(
         (coefficients[i, :-2, None, None] * points[i : len(points) - 2 + i] for i in range(3)),
@@ -50,19 +87,18 @@ def acceleration(
     size = features.points.size(features.betas)
     isotropic = coefficients[:, :, None] / (rms * size) if derivatives else None
     value, border = features.size_border(value)
-    weight = settings.weight * present[:, None].expand(len(points), len(names)).to(points)
     elements = torch.arange(len(names))
     return Residual(
-        "acceleration", "points", elements, value, weight,
+        name, "points", elements, value, weight[:, None].expand(len(points), len(names)),
         isotropic=isotropic, border_derivative=border, border_slice=features.layout.betas,
     )  # fmt: skip
 
 
 def second_difference(
-    features: PersonFeatures,
+    features: PersonFeatures, linked: Bool[Tensor, "T"]
 ) -> tuple[Float[Tensor, "3 T"], Float[Tensor, "T"]]:
     """Coefficients of x_t, x_(t+1), x_(t+2) in the acceleration (1/s^2), and where it exists."""
-    times, linked = features.evidence.times, features.evidence.linked
+    times = features.evidence.times
     frames = len(times)
     coefficients, present = times.new_zeros(3, frames), times.new_zeros(frames)
     if frames < 3:
@@ -95,7 +131,7 @@ def turning(features: PersonFeatures, settings: TurningSettings, derivatives: bo
     frames, joints = local.shape[:2]
     value = local.new_zeros(frames, joints, 3)
     derivative = local.new_zeros(3, frames, joints, 3, 3) if derivatives else None
-    _, present = second_difference(features)
+    _, present = second_difference(features, features.evidence.linked)
     if frames >= 3:
         steps = times[1:] - times[:-1]
         turn = logarithm(local[:-1].transpose(-1, -2) @ local[1:])  # (T-1, J, 3)

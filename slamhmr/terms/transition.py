@@ -169,7 +169,7 @@ class _Steps:
     ) -> Residual:
         """The residual of a term with these derivatives."""
         features = self.features
-        _, present = second_difference(features)
+        _, present = second_difference(features, features.evidence.linked)
         weights = weight * present
         derivative, border = None, None
         layout = features.layout
@@ -230,7 +230,9 @@ class _Steps:
             return before @ ahead + after @ behind
 
         if layout.scale is not None:
-            border[..., layout.scale] = of_path(features.metric_centres[..., None])
+            border[..., layout.scale] = of_path(features.path_by_scales()[..., :1])
+        if layout.stretch is not None:
+            border[..., layout.stretch] = of_path(features.path_by_scales()[..., 1:])
         if layout.focal is not None:
             axis = features.evidence.world_from_cam[..., 2]
             depth = (self.anchored * axis).sum(dim=-1, keepdim=True)

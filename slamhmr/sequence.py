@@ -217,13 +217,31 @@ def prepare_cameras(
     _require_size(cameras.image_size, "cameras.npz", observations.image_size, "observations")
     count = len(cameras.world_from_cam)
     kept = _kept(count, sequence, "cameras.npz", observations.keypoints.shape[1])
-    covariance = cameras.covariance
+    notes = (*cameras.notes, *_other_lens(cameras, sequence))
+    return dataclasses.replace(_trimmed(cameras, kept), notes=notes)
+
+
+def _trimmed(cameras: CameraTrack, kept: slice) -> CameraTrack:
+    """The frames `kept` of a track, with the segments and scene points that are left."""
+    covariance, lost, points = cameras.covariance, cameras.lost, cameras.points
+    starts, owners = cameras.segments, cameras.point_segments
+    if starts is not None:
+        earlier = int((starts <= kept.start).sum())
+        inside = (starts > kept.start) & (starts < kept.stop)
+        if points is not None:
+            owners = torch.zeros(len(points), dtype=torch.long) if owners is None else owners
+            near = (owners >= earlier) & (owners <= earlier + int(inside.sum()))
+            points, owners = points[near], owners[near] - earlier
+        starts = starts[inside] - kept.start if bool(inside.any()) else None
     return dataclasses.replace(
         cameras,
         world_from_cam=cameras.world_from_cam[kept],
         intrinsics=cameras.intrinsics[kept],
         covariance=None if covariance is None else covariance[kept],
-        notes=(*cameras.notes, *_other_lens(cameras, sequence)),
+        lost=None if lost is None else lost[kept],
+        segments=starts,
+        points=points,
+        point_segments=owners,
     )
 
 

@@ -69,6 +69,10 @@ class CameraTrack:
     # shot, or SLAM that began anew. None: one world.
     segments: Int[Tensor, "S"] | None = None
     lost: Bool[Tensor, "T"] | None = None  # no pose was found: what stands there is interpolated
+    # Number of the segment, from 0, in whose world each of `points` lies. None: the first.
+    point_segments: Int[Tensor, "M"] | None = None
+    # Relative standard deviation of the focal length, where it was guessed or estimated.
+    focal_sigma: Float[Tensor, ""] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ class SceneState:
     # Corrections of the placement of every segment of the cameras after the first: rotation about
     # its first centre (rotation vector), offset (m), log of its scale. None: not corrected.
     segment_moves: Float[Tensor, "S 7"] | None = None
+    # How sure their placement is before the solve: tilt and yaw (rad), offset (m), log scale.
+    segment_sigma: Float[Tensor, "S 4"] | None = None
     # Somebody moves on from the segment before into this one, which places it; None: nobody.
     segment_tied: Bool[Tensor, "S"] | None = None
     # Height above `ground` of what each contact point stands on, m (steps, walls); None: the floor.

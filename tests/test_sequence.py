@@ -141,6 +141,25 @@ def test_kept_frames_cut_observations_and_cameras(tmp_path):
     assert torch.equal(cameras.world_from_cam, make_cameras().world_from_cam[2:6])
 
 
+def test_kept_frames_keep_their_segments_lost_frames_and_points(tmp_path):
+    sequence = opened(write_sequence(tmp_path), "frames: [2, 5]")
+    kept = prepare_observations(make_observations(make_state()), sequence)
+    cameras = dataclasses.replace(
+        make_cameras(),
+        segments=torch.tensor([2, 4, 7]),
+        lost=torch.arange(FRAMES) == 3,
+        points=torch.arange(12, dtype=torch.float64).reshape(4, 3),
+        point_segments=torch.tensor([0, 1, 2, 3]),
+    )
+    trimmed = prepare_cameras(cameras, sequence, kept)
+    assert trimmed.segments.tolist() == [2]
+    assert trimmed.lost.tolist() == [False, True, False, False]
+    assert trimmed.point_segments.tolist() == [0, 1]
+    assert torch.equal(trimmed.points, cameras.points[1:3])
+    whole = dataclasses.replace(cameras, segments=torch.tensor([2, 7]), points=None)
+    assert prepare_cameras(whole, sequence, kept).segments is None
+
+
 def test_frames_beyond_a_file_without_pixels_are_refused(tmp_path):
     sequence = opened(write_sequence(tmp_path), "frames: [8, 12]")
     with pytest.raises(InputError, match=r"frames \[8, 12\] lie beyond the 8 of observations.npz"):

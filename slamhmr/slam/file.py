@@ -1,27 +1,23 @@
 """Camera paths made elsewhere: cameras.npz, TUM text files, COLMAP model directories."""
 
-import re
+import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import roma
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.artifacts import read_arrays
 from slamhmr.errors import InputError
-from slamhmr.geometry import rigid
-from slamhmr.slam.sfm import interpolate_poses
+from slamhmr.slam.gaps import bridge, empty_segments
+from slamhmr.slam.trajectories import read_colmap, read_tum
 from slamhmr.types import CameraTrack
-from slamhmr.video import natural
 
 REQUIRED = ("world_from_cam", "intrinsics", "image_size", "scale_known", "moving", "source")
-OPTIONAL = ("covariance", "points", "notes")
+OPTIONAL = ("covariance", "points", "notes", "segments", "lost", "point_segments", "focal_sigma")
+NUMBERS = (*REQUIRED[:5], "focal_sigma")
 ORTHONORMAL = 1e-3  # largest entry of R R^T - 1 that float32 files and text with 4 digits need
-LONGEST_GAP = 15  # frames without an image in a COLMAP model that are still interpolated
-MOVED = 1e-6  # of the scene or unit length, below which a path stands still
 
 
 def read_cameras(
@@ -30,21 +26,30 @@ def read_cameras(
     frame_count: int | None,
     intrinsics: Float[Tensor, "4"] | None = None,
     image_size: tuple[int, int] | None = None,
+    times: Float[Tensor, "T"] | None = None,
 ) -> CameraTrack:
     """Camera of every frame from cameras.npz, a TUM trajectory or a COLMAP model directory.
 
-    `intrinsics` and `image_size` are used by TUM files alone, which hold neither. A COLMAP model
-    needs `frame_count` unless it has an image for every frame. Raises InputError when anything is
-    missing, has a wrong shape, is not finite, is not a rotation, or disagrees with `frame_count`.
+    `intrinsics`, `image_size` and the `times` of the frames, s, are used by TUM files alone, which
+    hold none of them. A COLMAP model needs `frame_count` unless it has an image for every frame.
+    Frames without a pose (rows of NaN, images that are not registered) are interpolated inside
+    their segment and `lost`. Raises InputError when anything is missing, has a wrong shape, is not
+    finite, is not a rotation, or disagrees with `frame_count`, or a whole segment is lost.
     """
     if not path.exists():
         raise InputError(f"camera file '{path}' does not exist")
     if path.is_dir():
-        track = _read_colmap(path, frame_count)
+        track = read_colmap(path, frame_count)
     elif path.suffix == ".npz":
         track = _read_npz(path)
     elif path.suffix == ".txt":
-        track = _read_tum(path, intrinsics, image_size)
+        track = read_tum(
+            path,
+            frame_count=frame_count,
+            times=times,
+            intrinsics=intrinsics,
+            image_size=image_size,
+        )
     else:
         raise InputError(
             f"camera file '{path}' is not .npz, .txt (TUM) or a directory (COLMAP model)"
@@ -54,8 +59,28 @@ def read_cameras(
             f"'{path}' holds {len(track.world_from_cam)} camera poses but the sequence has "
             f"{frame_count} frames; give one pose per frame"
         )
+    track = _bridged(track, path)
     _check(track, path)
     return track
+
+
+def _bridged(track: CameraTrack, path: Path) -> CameraTrack:
+    """The track with poses in frames that have none: rows of world_from_cam that are all NaN."""
+    missing = torch.isnan(track.world_from_cam[:, :3]).flatten(1).all(dim=1)
+    lost = missing if track.lost is None else missing | track.lost
+    starts = [] if track.segments is None else track.segments.tolist()
+    empty = empty_segments(~lost, starts)
+    if len(empty) > 0:
+        first, last = empty[0]
+        raise InputError(
+            f"'{path}': the camera is lost in all frames {first}-{last}"
+            + (" of a segment" if len(starts) > 0 else "")
+            + "; at least one pose is needed in each"
+        )
+    if not bool(lost.any()):
+        return track
+    poses = bridge(track.world_from_cam, ~missing, starts)
+    return dataclasses.replace(track, world_from_cam=poses, lost=lost)
 
 
 def _check(track: CameraTrack, path: Path) -> None:
@@ -103,13 +128,27 @@ def _read_npz(path: Path) -> CameraTrack:
         "source": (),
         "covariance": (count, 6, 6),
         "notes": (arrays["notes"].size if "notes" in arrays else 0,),
+        "segments": (arrays["segments"].size if "segments" in arrays else 0,),
+        "lost": (count,),
+        "point_segments": (len(arrays["points"]) if "points" in arrays else 0,),
+        "focal_sigma": (),
     }
     for key, shape in shapes.items():
         if key in arrays and arrays[key].shape != shape:
             raise InputError(f"'{path}': {key} has shape {arrays[key].shape}, not {shape}")
-    for key in ("world_from_cam", "intrinsics", "image_size", "scale_known", "moving"):
-        if arrays[key].dtype.kind not in "biuf":
+    for key in (
+        "world_from_cam",
+        "intrinsics",
+        "image_size",
+        "scale_known",
+        "moving",
+        "focal_sigma",
+    ):
+        if key in arrays and arrays[key].dtype.kind not in "biuf":
             raise InputError(f"'{path}': {key} does not hold numbers but {arrays[key].dtype}")
+    segments, lost = _segments(arrays, path), arrays.get("lost")
+    if lost is not None and lost.dtype.kind != "b":
+        raise InputError(f"'{path}': lost holds {lost.dtype}, not true and false")
     covariance, points = arrays.get("covariance"), arrays.get("points")
     if points is not None and (points.shape[1:] != (3,) or not np.isfinite(points).all()):
         raise InputError(f"'{path}': points must be finite and of shape (M, 3)")
@@ -124,132 +163,45 @@ def _read_npz(path: Path) -> CameraTrack:
         covariance=None if covariance is None else torch.from_numpy(covariance.astype(np.float64)),
         points=None if points is None else torch.from_numpy(points.astype(np.float64)),
         notes=tuple(str(note) for note in arrays.get("notes", ())),
+        segments=None if segments is None else torch.from_numpy(segments.astype(np.int64)),
+        lost=None if lost is None else torch.from_numpy(lost),
+        point_segments=_point_segments(arrays, path),
+        focal_sigma=_focal_sigma(arrays, path),
     )
 
 
-def _read_tum(
-    path: Path, intrinsics: Tensor | None, image_size: tuple[int, int] | None
-) -> CameraTrack:
-    """Lines `timestamp tx ty tz qx qy qz qw`, camera to world, one per frame in order of time."""
-    if intrinsics is None or image_size is None:
-        raise InputError(f"'{path}' (TUM) holds no intrinsics; state them in sequence.yaml")
-    try:
-        rows = np.loadtxt(path, dtype=np.float64, comments="#", ndmin=2)
-    except ValueError as e:
-        raise InputError(f"'{path}' is not a TUM trajectory of numbers: {e}") from e
-    if rows.shape[0] == 0 or rows.shape[1] != 8:
-        raise InputError(f"'{path}': a TUM line holds 8 numbers, timestamp tx ty tz qx qy qz qw")
-    if bool((np.diff(rows[:, 0]) <= 0).any()):
-        raise InputError(f"'{path}': timestamps must increase from line to line")
-    quaternion = torch.from_numpy(rows[:, 4:])
-    length = quaternion.norm(dim=-1, keepdim=True)
-    if bool(((length - 1).abs() > 0.01).any()):
-        raise InputError(f"'{path}': quaternions qx qy qz qw must have length 1")
-    rotation = roma.unitquat_to_rotmat(quaternion / length)  # roma's order is xyzw as well
-    pose = rigid(rotation, torch.from_numpy(rows[:, 1:4]))
-    return CameraTrack(
-        world_from_cam=pose,
-        intrinsics=intrinsics.double().repeat(len(pose), 1),
-        image_size=image_size,
-        scale_known=False,
-        moving=_moves(pose),
-        source=f"file: {path.name} (TUM)",
-    )
-
-
-def _read_colmap(path: Path, frame_count: int | None) -> CameraTrack:
-    """Registered images of a model, text or binary, placed on the frames by name."""
-    import pycolmap
-
-    if not any((path / f"images{suffix}").exists() for suffix in (".bin", ".txt")):
-        raise InputError(f"'{path}' is not a COLMAP model: it holds no images.bin or images.txt")
-    try:
-        model = pycolmap.Reconstruction(path)
-    except (ValueError, RuntimeError, OSError) as e:
-        raise InputError(f"'{path}' cannot be read as a COLMAP model: {e}") from e
-    images = sorted(
-        (model.image(number) for number in model.reg_image_ids()), key=lambda i: natural(i.name)
-    )
-    if len(images) == 0:
-        raise InputError(f"the COLMAP model '{path}' holds no registered image")
-    frames = _frames_of([image.name for image in images], frame_count, path)
-    count = frame_count if frame_count is not None else len(images)
-    pose = torch.eye(4, dtype=torch.float64).repeat(count, 1, 1)
-    camera = torch.ones(count, 4, dtype=torch.float64)
-    known = torch.zeros(count, dtype=torch.bool)
-    for frame, image in zip(frames, images, strict=True):
-        pose[frame, :3] = torch.from_numpy(image.cam_from_world().inverse().matrix())
-        camera[frame] = _pinhole(model.camera(image.camera_id), path)
-        known[frame] = True
-    notes = _note_gaps(known, path)
-    nearest = (torch.arange(count)[:, None] - torch.tensor(frames)).abs().argmin(dim=1)
-    first = model.camera(images[0].camera_id)
-    pose = interpolate_poses(pose, known)
-    return CameraTrack(
-        world_from_cam=pose,
-        intrinsics=camera[torch.tensor(frames)[nearest]],
-        image_size=(first.width, first.height),
-        scale_known=False,
-        moving=_moves(pose),
-        source=f"file: {path.name} (COLMAP)",
-        notes=notes,
-    )
-
-
-def _frames_of(names: list[str], frame_count: int | None, path: Path) -> list[int]:
-    """Frame of every image: by order when complete, else by the last number in its name."""
-    if frame_count is None or len(names) == frame_count:
-        return list(range(len(names)))
-    numbers = [re.findall(r"\d+", Path(name).stem) for name in names]
-    if any(len(found) == 0 for found in numbers):
+def _segments(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray | None:
+    """First frames of segments, None where there are none; InputError for impossible ones."""
+    segments, count = arrays.get("segments"), len(arrays["world_from_cam"])
+    if segments is None or segments.size == 0:
+        return None
+    if segments.dtype.kind not in "iu":
+        raise InputError(f"'{path}': segments holds {segments.dtype}, not whole frame numbers")
+    inside = bool((segments > 0).all() and (segments < count).all())
+    if not inside or bool((np.diff(segments.astype(np.int64)) <= 0).any()):
         raise InputError(
-            f"'{path}' holds {len(names)} images for {frame_count} frames and names without "
-            "numbers; name images by their frame number"
+            f"'{path}': segments {segments.tolist()} must be growing first frames, each within "
+            f"1..{count - 1}"
         )
-    frames = [int(found[-1]) for found in numbers]
-    if min(frames) > 0 and max(frames) == frame_count:
-        frames = [frame - 1 for frame in frames]  # numbered from 1, as ffmpeg does
-    if len(set(frames)) < len(frames) or max(frames) >= frame_count:
-        raise InputError(
-            f"'{path}': image numbers {min(frames)}..{max(frames)} do not name distinct frames of "
-            f"0..{frame_count - 1}"
-        )
-    return frames
+    return segments
 
 
-def _note_gaps(known: Bool[Tensor, "T"], path: Path) -> tuple[str, ...]:
-    """Sentence about interpolated frames; InputError if too many in a row are missing."""
-    anchors = torch.nonzero(known)[:, 0]
-    edges = torch.cat([torch.tensor([-1]), anchors, torch.tensor([len(known)])])
-    gap = int(edges.diff().max()) - 1
-    if gap > LONGEST_GAP:
-        raise InputError(
-            f"the COLMAP model '{path}' has no image for {gap} frames in a row (at most "
-            f"{LONGEST_GAP} are interpolated); register more images"
-        )
-    missing = int((~known).sum())
-    if missing == 0:
-        return ()
-    return (f"camera interpolated in {missing} of {len(known)} frames, at most {gap} in a row",)
+def _point_segments(arrays: dict[str, np.ndarray], path: Path) -> Tensor | None:
+    """Segment that each point lies in the world of, counted from 0."""
+    owners = arrays.get("point_segments")
+    if owners is None:
+        return None
+    most = arrays["segments"].size if "segments" in arrays else 0
+    if owners.dtype.kind not in "iu" or bool(((owners < 0) | (owners > most)).any()):
+        raise InputError(f"'{path}': point_segments must be numbers of segments, 0..{most}")
+    return torch.from_numpy(owners.astype(np.int64))
 
 
-def _pinhole(camera: Any, path: Path) -> Float[Tensor, "4"]:
-    """Fx fy cx cy of a COLMAP camera, whose pixel centres are ours; no distortion allowed."""
-    extra = [float(camera.params[i]) for i in camera.extra_params_idxs()]
-    if any(value != 0.0 for value in extra):
-        raise InputError(
-            f"the COLMAP model '{path}' has lens distortion ({camera.model.name}); undistort the "
-            "images first (colmap image_undistorter)"
-        )
-    values = [
-        camera.focal_length_x,
-        camera.focal_length_y,
-        camera.principal_point_x,
-        camera.principal_point_y,
-    ]
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def _moves(pose: Float[Tensor, "T 4 4"]) -> bool:
-    """True if the centres of a path differ."""
-    return bool((pose[:, :3, 3] - pose[:1, :3, 3]).abs().max() > MOVED)
+def _focal_sigma(arrays: dict[str, np.ndarray], path: Path) -> Tensor | None:
+    """Relative standard deviation of the focal length."""
+    if "focal_sigma" not in arrays:
+        return None
+    value = float(arrays["focal_sigma"])
+    if not 0 < value < 10:
+        raise InputError(f"'{path}': focal_sigma {value} must be a share of the focal length")
+    return torch.tensor(value, dtype=torch.float64)

@@ -4,14 +4,14 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.errors import BackendError
-from slamhmr.geometry import apply, fill_gaps, invert, rigid
+from slamhmr.geometry import apply, invert
 from slamhmr.slam.checks import distrust_model, distrust_path
+from slamhmr.slam.gaps import bridge
 from slamhmr.slam.mapping import POSE_ERROR, Model, map_keyframes
 from slamhmr.slam.rotation import turn
 from slamhmr.slam.tracks import Tracks, follow_background
@@ -154,7 +154,7 @@ def every_frame(
         if pose is not None:
             poses[frame] = pose
             measured[frame] = True
-    poses = interpolate_poses(poses, torch.from_numpy(measured))
+    poses = bridge(poses, torch.from_numpy(measured))
     cam_from_world = invert(torch.from_numpy(model.world_from_cam)).numpy()
     depths = []
     for row, frame in enumerate(model.frames):
@@ -165,25 +165,6 @@ def every_frame(
     poses = invert(poses[0]) @ poses
     poses[:, :3, 3] /= unit
     return poses, points, measured
-
-
-def interpolate_poses(
-    poses: Float[Tensor, "T 4 4"], known: Bool[Tensor, "T"]
-) -> Float[Tensor, "T 4 4"]:
-    """Poses where `known` is false: slerp and lerp between the known neighbours, ends held."""
-    if bool(known.all()):
-        return poses
-    anchors = torch.nonzero(known)[:, 0]
-    times = torch.arange(len(poses))
-    right = torch.searchsorted(anchors, times).clamp(0, len(anchors) - 1)
-    left = (right - 1).clamp_min(0)
-    span = (anchors[right] - anchors[left]).clamp_min(1)
-    share = ((times - anchors[left]) / span).clamp(0, 1).double()
-    from_left = poses[anchors[left], :3, :3].transpose(-1, -2) @ poses[anchors[right], :3, :3]
-    rotvec = roma.rotmat_to_rotvec(from_left)
-    rotations = poses[anchors[left], :3, :3] @ roma.rotvec_to_rotmat(share[:, None] * rotvec)
-    filled = rigid(rotations, fill_gaps(poses[:, :3, 3], known))
-    return torch.where(known[:, None, None], poses, filled)
 
 
 def _resect(

@@ -37,7 +37,7 @@ def scene_of(state: SceneState) -> Scene:
         tuple(people), state.log_scale, state.ground, state.up, state.log_focal, state.drift,
         state.jitter, None, state.scale_prior,
         torch.zeros_like(state.betas[:, 0]) if gain is None else gain, state.up_sigma,
-        segment_moves(state), state.cameras.lost,
+        segment_moves(state), state.segment_sigma, state.cameras.lost,
     )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ class Scene:
     velocity_gain: Float[Tensor, "N"]  # log of predicted over true speed of everybody's root
     up_sigma: Float[Tensor, ""] | None = None  # of each tilt of gravity, rad; a constant
     segments: Float[Tensor, "S 7"] | None = None  # of the cameras after the first; None: no others
+    segment_sigma: Float[Tensor, "S 4"] | None = None  # rad, rad, m, log; a constant
     lost: Bool[Tensor, "F"] | None = None  # frames of which no camera is known; a constant
 
     def jitter_sigma(self, usual: float) -> Float[Tensor, "F 1"]:
@@ -67,6 +68,27 @@ class Scene:
         if moves is None:
             moves = self.drift.new_zeros(rig.segments.shape[1], 7)
         return rig.place(self.log_scale, self.drift, moves)
+
+
+@dataclass(frozen=True)
+class ViewEvidence:
+    """What another camera than the main one saw of one person; constants of a stage."""
+
+    keypoints: Float[Tensor, "T K 2"]
+    confidence: Float[Tensor, "T K"]
+    keypoint_points: Int[Tensor, "K"]
+    size_px: Float[Tensor, "T"]
+    rotation: Float[Tensor, "T 3 3"]  # cam_from_main
+    translation: Float[Tensor, "T 3"]  # of cam_from_main, m
+    intrinsics: Float[Tensor, "T 4"]
+
+    def part(self, span: slice) -> "ViewEvidence":
+        """The same of some frames of the span."""
+        return ViewEvidence(
+            self.keypoints[span], self.confidence[span], self.keypoint_points,
+            self.size_px[span], self.rotation[span], self.translation[span],
+            self.intrinsics[span],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,13 @@ class Evidence:
     rotation_sigma: Float[Tensor, "T 22"] | None = None  # rad
     root_velocity: Float[Tensor, "T 3"] | None = None  # m/s, root axes, for the mean size
     root_velocity_sigma: Float[Tensor, "T 3"] | None = None  # infinite where nothing is predicted
+    views: tuple[ViewEvidence, ...] = ()  # of the other cameras
+
+    @property
+    def keypoint_count(self) -> int:
+        """Keypoints of all cameras."""
+        others = sum(len(view.keypoint_points) for view in self.views)
+        return len(self.keypoint_points) + others
     tied: Bool[Tensor, "T"] | None = None  # motion goes on from t to t + 1 into another segment
 
     def part(self, start: int, stop: int) -> "Evidence":

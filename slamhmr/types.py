@@ -51,6 +51,28 @@ class Observations:
 
 
 @dataclass(frozen=True)
+class Views:
+    """Further cameras that film the same people in the same frames as the main one.
+
+    V views; rows of people and the time axis are those of the main view's `Observations`.
+    """
+
+    names: tuple[str, ...]
+    keypoints: Float[Tensor, "V N T K 2"]  # px
+    confidence: Float[Tensor, "V N T K"]  # 0 = not seen
+    keypoint_names: tuple[str, ...]
+    boxes: Float[Tensor, "V N T 4"]
+    cam_from_main: Float[Tensor, "V T 4 4"]  # metres, from the main camera as its track has it
+    intrinsics: Float[Tensor, "V T 4"]
+    notes: tuple[str, ...] = ()  # for the report
+
+    @property
+    def seen(self) -> Bool[Tensor, "N T"]:
+        """True where any keypoint of the person is seen in any of these views."""
+        return (self.confidence > 0).any(dim=-1).any(dim=0)
+
+
+@dataclass(frozen=True)
 class CameraTrack:
     """Camera path in an arbitrary world and, unless `scale_known`, scale: `cameras.npz`."""
 

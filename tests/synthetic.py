@@ -100,7 +100,8 @@ def make_scene(
     prior = torch.tensor([math.log(scale), 0.5], dtype=torch.float64)
     state = Scene(cast, log_scale, ground, **uncorrected(frames), jitter_information=None,
                   scale_prior=prior, velocity_gain=torch.zeros(people).double(),
-                  segments=torch.zeros(1, 7).double())  # fmt: skip
+                  segments=torch.zeros(1, 7).double(),
+                  segment_sigma=torch.tensor([[0.05, 0.3, 0.5, 0.1]]).double())  # fmt: skip
     return state, evidence, POINTS
 
 

@@ -46,7 +46,7 @@ def align(
     """
     if not bool(initial.valid.any()):
         raise InputError("no person is valid in any frame of the start (initial.npz)")
-    observed = _observed(initial, observations)
+    observed = observed_frames(initial, observations)
     points, names = _camera_points(initial, body)
     feet, fps = [names.index(name) for name in CONTACT_POINTS], observations.fps
     clearance = body.point_template[feet, 1] - body.v_template[:, 1].min()  # above a flat sole
@@ -307,7 +307,7 @@ def _camera_points(initial: Initial, body: BodyModel) -> tuple[Float[Tensor, "N 
     return points, list(body.point_names)
 
 
-def _observed(initial: Initial, observations: Observations) -> Bool[Tensor, "N T"]:
+def observed_frames(initial: Initial, observations: Observations) -> Bool[Tensor, "N T"]:
     """Valid, seen, and with a start that rests on evidence."""
     observed = initial.valid & observations.seen
     if initial.confidence is not None:

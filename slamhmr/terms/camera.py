@@ -48,38 +48,35 @@ def camera(context: BorderContext, settings: CameraSettings) -> list[BorderResid
 
 @dataclass(frozen=True)
 class SegmentsSettings:
-    """Standard deviations of the placement of a segment as the alignment gave it.
-
-    Tilts and yaw about the world's axes, offset (m), log of its scale.
-    """
+    """`scale` is the weight of the segments' scales, as that of the term 'scale' is."""
 
     weight: float = 1.0
-    tilt_deg: float = 3.0
-    yaw_deg: float = 20.0
-    offset: float = 0.5
-    scale: float = 0.1
+    scale: float = 1.0
 
 
 @term("segments", SegmentsSettings, on_border=True)
 def segments(context: BorderContext, settings: SegmentsSettings) -> list[BorderResidual]:
-    """Placement of every segment of the cameras after the first against the alignment's."""
-    moves, layout = context.scene.segments, context.layout
-    if moves is None or layout.segments is None:
+    """Placement of every segment of the cameras after the first against the alignment's.
+
+    Over the standard deviations that the alignment states: tilts, yaw, offset, log of the scale.
+    """
+    moves, sigma, layout = context.scene.segments, context.scene.segment_sigma, context.layout
+    if moves is None or sigma is None or layout.segments is None:
         return []
     count = len(moves)
-    tilt, yaw = settings.tilt_deg * DEGREE, settings.yaw_deg * DEGREE
-    unit = moves.new_tensor([tilt, tilt, yaw, *[settings.offset] * 3])
-    value = moves[:, :6] / unit
+    unit = sigma[:, [0, 0, 1, 2, 2, 2]]
     slope = moves.new_zeros(count, 6, 6)
     slope[:, :3, :3] = torch.linalg.inv(left_jacobian(moves[:, :3]))
     slope[:, 3:, 3:] = torch.eye(3, dtype=moves.dtype)
-    placed = torch.einsum("kij,kl->kilj", slope / unit[:, None], torch.eye(count, dtype=unit.dtype))
+    apart = torch.eye(count, dtype=moves.dtype)
+    placed = torch.einsum("kij,kl->kilj", slope / unit[..., None], apart)
     placed = placed.reshape(6 * count, 6 * count)
-    stretch = torch.eye(count, dtype=moves.dtype) / settings.scale
+    value = (moves[:, :6] / unit).flatten()
+    stretch = torch.diag(1.0 / sigma[:, 3])
     return [
-        BorderResidual("segments", value.flatten(), settings.weight,
+        BorderResidual("segments", value, settings.weight,
                        context.derivative(6 * count, (layout.segments, placed))),
-        BorderResidual("segments", moves[:, 6] / settings.scale, settings.weight,
+        BorderResidual("segments", moves[:, 6] / sigma[:, 3], settings.weight * settings.scale,
                        context.derivative(count, (layout.stretch, stretch))),
     ]  # fmt: skip
 

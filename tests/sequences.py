@@ -32,6 +32,15 @@ def make_cameras(frames: int = FRAMES) -> CameraTrack:
     return CameraTrack(world_from_cam, intrinsics, SIZE, False, True, "test")
 
 
+def shortened(cameras: CameraTrack, frames: int) -> CameraTrack:
+    """The first frames of a track."""
+    return dataclasses.replace(
+        cameras,
+        world_from_cam=cameras.world_from_cam[:frames],
+        intrinsics=cameras.intrinsics[:frames],
+    )
+
+
 def make_state(people: int = 1, frames: int = FRAMES, scale: float = 2.0) -> SceneState:
     """People standing 4 m ahead, walking to the right; the floor 1.4 m below the camera."""
     pelvis = torch.zeros(people, frames, 3, dtype=torch.float64)
@@ -133,6 +142,7 @@ class FakeSteps:
 
     def install(self, monkeypatch) -> "FakeSteps":
         monkeypatch.setattr("slamhmr.steps.backend", self.backend)
+        monkeypatch.setattr("slamhmr.camera_step.backend", self.backend)
         monkeypatch.setattr("slamhmr.steps.run_stage", self.run_stage)
         return self
 
@@ -148,12 +158,18 @@ class FakeSteps:
 
             return call
 
+        def track_camera(video, *given, **_):
+            if video.first == 0:  # shots after the first are no further calls
+                self.names[kind], self.options[kind] = name, given[-1]
+                self.note(kind)
+            return shortened(self.state.cameras, video.frame_count)
+
         observations = make_observations(self.state)
         return SimpleNamespace(
             Options=FakeOptions,
             detect=answer(observations),
             read_observations=answer(observations),
-            track_camera=answer(self.state.cameras),
+            track_camera=track_camera,
             read_cameras=answer(self.state.cameras),
             initialise=answer(make_initial(self.state)),
         )

@@ -1,0 +1,41 @@
+"""Where a step takes its input from: a file that is given, or the pixels."""
+
+from pathlib import Path
+
+from slamhmr.errors import InputError
+from slamhmr.sequence import Sequence
+from slamhmr.types import Video
+
+
+def choose(asked: str, given: Path | None, otherwise: str) -> str:
+    """Name of the backend: the one asked for, else "file" where there is one, else `otherwise`."""
+    if asked != "auto":
+        return asked
+    return "file" if given is not None else otherwise
+
+
+def required(path: Path | None, name: str) -> Path:
+    """The path. Raises InputError if the sequence directory has no such file."""
+    if path is None:
+        raise InputError(f"'{name}' is not in the sequence directory, but the config asks for it")
+    return path
+
+
+def pixels(sequence: Sequence, wanted_by: str) -> Video:
+    """The video. Raises InputError naming what needs it if there is none."""
+    if sequence.video is None:
+        raise InputError(f"'{sequence.folder}' holds no video, which {wanted_by} needs")
+    return sequence.video
+
+
+def input_files(sequence: Sequence, given: Path | None, *made: Path) -> list[Path]:
+    """The files a step reads: the given file where there is one, the pixels otherwise."""
+    if given is not None:
+        return [given, *made]
+    return [*([sequence.video.path] if sequence.video is not None else []), *made]
+
+
+def shooting(sequence: Sequence) -> list[object]:
+    """What sequence.yaml says of the pixels: the rest of it leaves the first steps alone."""
+    settings = sequence.settings
+    return [settings.fps, settings.frames, settings.intrinsics, settings.distortion]

@@ -1,5 +1,6 @@
 """Between files and solver: scene states as unknowns, observations as constants of a stage."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import roma
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from slamhmr.cameras import rig_of, segment_moves, segment_starts
 from slamhmr.geometry import fill_gaps
-from slamhmr.scene import Evidence, Person, PointSet, Scene
-from slamhmr.types import Initial, Observations, SceneState
+from slamhmr.scene import Evidence, Person, PointSet, Scene, ViewEvidence
+from slamhmr.types import Initial, Observations, SceneState, Views
+from slamhmr.views import view_observations
 
 LOST_TRUST = 0.1  # share of a keypoint's weight where the camera is interpolated
 TIE_REACH = 10  # frames on either side of a segment's end in which somebody who ties it is seen
@@ -75,6 +77,7 @@ def gather_evidence(
     points: PointSet,
     height_m: Float[Tensor, "N"],
     cuts: tuple[int, ...],
+    views: Views | None = None,
 ) -> list[Evidence]:
     """The constants of the solve for every person, over its span."""
     cameras = state.cameras
@@ -88,7 +91,7 @@ def gather_evidence(
         linked[start - 1] = False
     tied = tied_frames(state)
     sizes = apparent_size(observations)
-    rig = rig_of(cameras)
+    rig, others = rig_of(cameras), view_evidence(observations, points, views)
     gathered = []
     for index, (start, stop) in enumerate(spans(state)):
         span = slice(start, stop)
@@ -118,10 +121,29 @@ def gather_evidence(
                 initial_confidence=confidence,
                 height_m=height if height == height else None,
                 tied=None if tied is None else tied[index, span],
+                views=tuple(view(index, span) for view in others),
                 **predicted(initial, index, span),
             )
         )
     return gathered
+
+
+def view_evidence(
+    observations: Observations, points: PointSet, views: Views | None
+) -> list[Callable[[int, slice], ViewEvidence]]:
+    """For every further view: what it saw of a person (row) in some frames."""
+
+    def of_view(number: int, seen: Observations) -> Callable[[int, slice], ViewEvidence]:
+        assert views is not None
+        places = torch.tensor([points.names.index(name) for name in seen.keypoint_names])
+        sizes, pose = apparent_size(seen), views.cam_from_main[number]
+        return lambda row, span: ViewEvidence(
+            seen.keypoints[row, span], seen.confidence[row, span], places, sizes[row, span],
+            pose[span, :3, :3], pose[span, :3, 3], views.intrinsics[number, span],
+        )  # fmt: skip
+
+    everyone = [] if views is None else view_observations(views, observations)
+    return [of_view(number, seen) for number, seen in enumerate(everyone)]
 
 
 def tied_frames(state: SceneState) -> Bool[Tensor, "N T"] | None:

@@ -40,7 +40,7 @@ class BiasedProblem:
     @property
     def count(self) -> int:
         """Offsets of one person."""
-        return 2 * len(self.unbiased.evidence[0].keypoint_points)
+        return 2 * self.unbiased.evidence[0].keypoint_count
 
     @property
     def place(self) -> slice:

@@ -113,6 +113,7 @@ class Evidence:
     rotation_sigma: Float[Tensor, "T 22"] | None = None  # rad
     root_velocity: Float[Tensor, "T 3"] | None = None  # m/s, root axes, for the mean size
     root_velocity_sigma: Float[Tensor, "T 3"] | None = None  # infinite where nothing is predicted
+    tied: Bool[Tensor, "T"] | None = None  # motion goes on from t to t + 1 into another segment
     views: tuple[ViewEvidence, ...] = ()  # of the other cameras
 
     @property
@@ -120,7 +121,6 @@ class Evidence:
         """Keypoints of all cameras."""
         others = sum(len(view.keypoint_points) for view in self.views)
         return len(self.keypoint_points) + others
-    tied: Bool[Tensor, "T"] | None = None  # motion goes on from t to t + 1 into another segment
 
     def part(self, start: int, stop: int) -> "Evidence":
         """The same of some frames of the span."""
@@ -147,6 +147,7 @@ class Evidence:
             root_velocity=cut(self.root_velocity),
             root_velocity_sigma=cut(self.root_velocity_sigma),
             tied=cut(self.tied),
+            views=tuple(view.part(span) for view in self.views),
         )
 
 

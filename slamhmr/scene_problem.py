@@ -17,7 +17,7 @@ from slamhmr.layout import BorderLayout, Free
 from slamhmr.scene import Evidence, PointSet, Scene, point_set, retract
 from slamhmr.solve.problem import REACH, BorderResidual, ChainShape, Step, Window
 from slamhmr.terms import TERMS, BorderContext, Term, term_settings
-from slamhmr.types import CameraTrack, Initial, Observations, SceneState
+from slamhmr.types import CameraTrack, Initial, Observations, SceneState, Views
 
 FREE_NAMES = (
     "root", "pose", "betas", "scale", "ground", "gravity", "focal", "cameras", "velocity_gain",
@@ -148,6 +148,7 @@ class Known:
     body: BodyModel
     height_m: Float[Tensor, "N"]
     cuts: tuple[int, ...] = ()
+    views: Views | None = None  # further cameras, calibrated
 
 
 def check_stage(name: str, stage: StageSpec) -> None:
@@ -228,17 +229,23 @@ def idle_terms(stage: StageSpec, initial: Initial) -> list[str]:
     return [name for name, need in needed.items() if need and getattr(initial, need) is None]
 
 
-def free_unknowns(stage: StageSpec, cameras: CameraTrack, initial: Initial) -> Free:
-    """What the stage moves of what this clip's cameras leave open and its start predicts."""
+def free_unknowns(
+    stage: StageSpec, cameras: CameraTrack, initial: Initial, *, calibrated: bool = False
+) -> Free:
+    """What the stage moves of what this clip's cameras leave open and its start predicts.
+
+    Nothing of cameras that are `calibrated`, as those of several views are.
+    """
     moves = cameras.moving and not cameras.scale_known
+    open_cameras = "cameras" in stage.free and not calibrated
     return Free(
         pose="pose" in stage.free,
         betas="betas" in stage.free,
         scale="scale" in stage.free and moves,
         ground="ground" in stage.free,
         gravity="gravity" in stage.free,
-        focal="focal" in stage.free,
-        drift=degrees_of_freedom(cameras) if "cameras" in stage.free else 0,
+        focal="focal" in stage.free and not calibrated,
+        drift=degrees_of_freedom(cameras) if open_cameras else 0,
         velocity_gain="velocity_gain" in stage.free and initial.root_velocity is not None,
         segments=segment_count(cameras) if "segments" in stage.free else 0,
     )
@@ -250,9 +257,10 @@ def scene_problem(
     """The energy of one round of a stage at a state (the last one by default), and that state."""
     points = point_set(known.body)
     evidence = gather_evidence(
-        state, known.observations, known.initial, points, known.height_m, known.cuts
+        state, known.observations, known.initial, points, known.height_m, known.cuts, known.views
     )
-    free = free_unknowns(stage, state.cameras, known.initial)
+    calibrated = known.views is not None
+    free = free_unknowns(stage, state.cameras, known.initial, calibrated=calibrated)
     scene, layout = scene_of(state), BorderLayout(free, state.betas.shape[-1])
     settings = settings_of(name, stage, round_index % rounds(stage), known.initial)
     problem = SceneProblem(points, evidence, layout, settings, scene)

@@ -117,7 +117,8 @@ def _farther(scene: Scene, state: SceneState, known: Known, start_percent: float
     """True if the keypoints are farther from the scene than they were at the start."""
     if start_percent is None:
         return False
-    found = score(state_of(scene, state), known.observations, known.body)["mean_percent"]
+    solved = state_of(scene, state)
+    found = score(solved, known.observations, known.body, known.views)["mean_percent"]
     return float(str(found)) > max(start_percent, EXACT_PERCENT)
 
 

@@ -64,6 +64,7 @@ class Views:
     boxes: Float[Tensor, "V N T 4"]
     cam_from_main: Float[Tensor, "V T 4 4"]  # metres, from the main camera as its track has it
     intrinsics: Float[Tensor, "V T 4"]
+    image_sizes: Int[Tensor, "V 2"]
     notes: tuple[str, ...] = ()  # for the report
 
     @property

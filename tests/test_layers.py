@@ -13,7 +13,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "solve", "threads"),
     ("registry", "skeleton"),
     ("config", "types"),
-    ("video", "artifacts", "geometry"),
+    ("video", "artifacts", "geometry", "views"),
     ("constraints", "codehash", "body_pickle"),
     ("sequence", "runfolder", "body", "masks"),
     ("body_licensed",),

@@ -1,11 +1,14 @@
 """Terms that compare the scene with what was measured: keypoints, and the start."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from slamhmr.features import PersonFeatures
+from slamhmr.geometry import project
+from slamhmr.scene import ViewEvidence
 from slamhmr.solve.manifolds import logarithm, right_jacobian_inverse, skew
 from slamhmr.solve.problem import Residual
 from slamhmr.terms.register import term
@@ -52,7 +55,7 @@ def reprojection(
             border = ((image - centre) / unit)[..., None]
         if features.jitter_free:
             local = -of_camera @ skew(points_cam)
-    return Residual(
+    found = Residual(
         "reprojection",
         "anchored",
         known.keypoint_points,
@@ -64,6 +67,55 @@ def reprojection(
         local=local,
         kernel=settings.mu,
     )
+    return found if len(known.views) == 0 else _with_views(found, features, settings)
+
+
+def _with_views(
+    main: Residual, features: PersonFeatures, settings: ReprojectionSettings
+) -> Residual:
+    """The same with the keypoints of the further cameras as more elements.
+
+    Their cameras are rigid with the main one, whose path is taken as calibrated: its focal length,
+    drift and jitter are not free (`free_unknowns`).
+    """
+    assert features.layout.focal is None
+    assert main.local is None
+    known = features.evidence
+    parts = [_seen_by(view, features, settings) for view in known.views]
+    elements, values, weights, derivatives = zip(*parts, strict=True)
+    derivative = main.derivative
+    if derivative is not None:
+        derivative = torch.cat([derivative, *(d[None] for d in derivatives)], dim=2)
+    return replace(
+        main,
+        elements=torch.cat([main.elements, *elements]),
+        value=torch.cat([main.value, *values], dim=1),
+        weight=torch.cat([main.weight, *weights], dim=1),
+        derivative=derivative,
+    )
+
+
+def _seen_by(
+    view: ViewEvidence, features: PersonFeatures, settings: ReprojectionSettings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Elements, values, weights and derivatives of one further camera.
+
+    r = (project(R_vm R_mw Y + t_vm) - keypoint) / (sigma * size_px).
+    """
+    from_world = view.rotation @ features.cam_from_world
+    points_cam = features.anchored[:, view.keypoint_points] @ from_world.mT
+    points_cam = points_cam + view.translation[:, None]
+    x, y, z = points_cam.unbind(dim=-1)
+    unit = (settings.sigma * view.size_px)[:, None, None]
+    image = project(points_cam, view.intrinsics)
+    value = (image - view.keypoints) / unit
+    value = torch.where((z > NEAREST_DEPTH)[..., None], value, torch.full_like(value, torch.inf))
+    fx, fy = (view.intrinsics[:, None, i] / z for i in (0, 1))
+    zero = torch.zeros_like(x)
+    rows = [fx, zero, -fx * x / z, zero, fy, -fy * y / z]
+    of_camera = torch.stack(rows, dim=-1).reshape(*x.shape, 2, 3) / unit[..., None]
+    derivative = of_camera @ from_world[:, None]
+    return view.keypoint_points, value, settings.weight * view.confidence, derivative
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ BENCHMARKS = {  # modules of slamhmr.bench with a function `run`
     "convergence": "the solver and L-BFGS on one energy",
     "posterior": "how often the truth is inside the stated uncertainties",
     "ablation": "what every learned part is worth",
+    "world": "people and cameras in one metric world, on scenes of every family",
 }
 TRAININGS = {  # as in slamhmr.training
     "lifter": "key points of a clip to bodies in the camera",

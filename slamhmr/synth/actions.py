@@ -179,7 +179,7 @@ def jump(line: Timeline, height: float, forward: float) -> None:
         (begin, 0.0, 0.0), (lowest, -crouch, 0.0), (lift, rise, take_off_speed),
         (land, rise, -take_off_speed), (settled, -0.26, 0.0), (settled + 0.6, 0.0, 0.0),
     ]  # fmt: skip
-    line.add("height", _knotted(line.times, knots, flight=(lift, land)))
+    line.add("height", knotted(line.times, knots, flight=(lift, land)))
     line.flights.append((lift, land))
     line.speed = line.speed + forward / flight * line.window(
         lift - 0.6 * push, land + 0.2, 0.6 * push, 0.2
@@ -266,7 +266,7 @@ def _bounce(phase: Array, step_time: float) -> Array:
     return np.where(u < share, -dip * np.sin(np.pi * u / share), GRAVITY / 2 * tau * (flight - tau))
 
 
-def _knotted(
+def knotted(
     times: Array, knots: list[tuple[float, float, float]], flight: tuple[float, float]
 ) -> Array:
     """Curve through (time, value, slope): quintic pieces, an exact free fall inside `flight`."""

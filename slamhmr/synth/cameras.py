@@ -1,4 +1,4 @@
-"""Camera paths that keep people in view: follow, orbit, static, rotation, forward, sway, handheld.
+"""Camera paths that keep people in view: follow, orbit, static, sway, drive and others.
 
 OpenCV axes (x right, y down, z forward); world z up, metres. Shake is smooth noise of two
 centimetres and about one degree.
@@ -13,11 +13,13 @@ from slamhmr.synth.footsteps import axis_rotation
 from slamhmr.synth.motions import smooth_noise
 
 Array = NDArray[np.float64]
-KINDS = ("follow", "orbit", "static", "rotation", "forward", "sway", "handheld")
-MOVING = ("follow", "orbit", "forward", "sway", "handheld")  # the camera's centre moves
+KINDS = ("follow", "orbit", "static", "rotation", "forward", "sway", "handheld", "drive")
+MOVING = ("follow", "orbit", "forward", "sway", "handheld", "drive")  # the camera's centre moves
 SHAKE_METRES, SHAKE_RADIANS = 0.02, 0.012
 NEAREST_PERSON = 3.0  # m from a camera that stays in place: a person fills the picture
 AIM_HEIGHT = 0.92  # m, the picture's centre looks at people's hips
+DRIVE = (2.0, 8.0)  # m/s, a camera that drives
+DRIVE_NEAR, DRIVE_FAR, DRIVE_ASIDE = 4.0, 22.0, 1.2  # m to the people: at the end, at most; beside
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,15 @@ class CameraWish:
     image_size: tuple[int, int]
     distance: float  # m, from the middle of the people
     tilt: float  # rad, roll of the horizon
+    angle: float | None = None  # rad, direction from the people to the camera; None: any
 
 
-def make_cameras(wish: CameraWish, people: Array, rng: np.random.Generator) -> Array:
+def make_cameras(
+    wish: CameraWish, people: Array, rng: np.random.Generator, floor: Array | None = None
+) -> Array:
     """World-from-camera transforms (T,4,4) for people whose pelves are at (N,T,3).
 
+    `floor` (T,): height of the floor under the people where it is not level; the camera looks up.
     Raises ValueError for an unknown kind.
     """
     if wish.kind not in KINDS:
@@ -42,6 +48,8 @@ def make_cameras(wish: CameraWish, people: Array, rng: np.random.Generator) -> A
     times = np.arange(people.shape[1]) / wish.fps
     target = np.concatenate([people[..., :2].mean(0), np.full((len(times), 1), AIM_HEIGHT)], 1)
     centre, aim = _place(wish, people, target, times, rng)
+    if floor is not None:
+        centre, aim = _raised(wish, centre, aim, _smooth(floor[:, None], 0.9 * wish.fps)[:, 0])
     if wish.kind in MOVING:
         centre = centre + np.stack(
             [smooth_noise(times, rng, SHAKE_METRES, 1.6) for _ in range(3)], -1
@@ -65,6 +73,9 @@ def _place(
     height = rng.uniform(1.35, 1.75)
     smooth = _smooth(target, 0.9 * wish.fps)
     angle = rng.uniform(-np.pi, np.pi)
+    angle = angle if wish.angle is None else wish.angle
+    if wish.kind == "drive":
+        return _driven(people, target, times, height, rng)
     if wish.kind in ("follow", "orbit"):
         turn = rng.choice([-1, 1])
         sweep = rng.uniform(0.5, 0.9) if wish.kind == "orbit" else rng.uniform(0.1, 0.25)
@@ -114,11 +125,44 @@ def _stationed(
     return centre, target
 
 
+def _driven(
+    people: Array, target: Array, times: Array, height: float, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """A drive straight on towards people, at 2 to 8 m/s as far as they stay in view, past them."""
+    way = target[-1, :2] - target[0, :2]
+    length, seconds = float(np.linalg.norm(way)), max(float(times[-1]), 1e-6)
+    along = way / length if length > 1.0 else _circle(rng.uniform(-np.pi, np.pi, 1))[0, :2]
+    along = along * rng.choice([-1.0, 1.0])
+    aside = np.array([-along[1], along[0]]) * rng.choice([-1.0, 1.0])
+    last = float((people[:, -1, :2] @ along).min()) - DRIVE_NEAR
+    first = float((people[:, 0, :2] @ along).min())
+    slowest = max((last - first + DRIVE_NEAR) / seconds, 0.5)
+    fastest = max((last - first + DRIVE_FAR) / seconds, slowest)
+    speed = float(np.clip(rng.uniform(*DRIVE), slowest, fastest))
+    offset = float(target[-1, :2] @ aside) + DRIVE_ASIDE
+    forward = last - speed * (times[-1] - times)
+    centre = forward[:, None] * along + offset * aside
+    ahead = np.concatenate([centre + 12.0 * along, np.full((len(times), 1), AIM_HEIGHT)], 1)
+    aim = 0.6 * _smooth(target, 15.0) + 0.4 * ahead
+    return np.concatenate([centre, np.full((len(times), 1), height)], 1), aim
+
+
+def _raised(wish: CameraWish, centre: Array, aim: Array, floor: Array) -> tuple[Array, Array]:
+    """Centre and aim over a floor that rises: who follows on foot climbs too, others look up."""
+    centre, aim = centre.copy(), aim.copy()
+    fixed = wish.kind == "static"
+    aim[:, 2] += 0.5 * (floor.min() + floor.max()) if fixed else floor
+    if wish.kind in ("follow", "handheld"):
+        centre[:, 2] += 0.6 * (floor - floor[0])
+    return centre, aim
+
+
 def _best_side(ground: Array, wish: CameraWish, rng: np.random.Generator) -> tuple[Array, float]:
     """Direction and distance from the middle at which everybody stays in view and not too near."""
     options = []
     closest = NEAREST_PERSON * (1.45 if wish.kind == "forward" else 1.0)
-    for angle in rng.uniform(-np.pi, np.pi, 12):
+    angles = rng.uniform(-np.pi, np.pi, 12)
+    for angle in angles if wish.angle is None else [wish.angle]:
         direction = np.array([np.cos(angle), np.sin(angle)])
         toward = ground @ direction
         across = np.abs(ground @ np.array([-direction[1], direction[0]])) + 0.5

@@ -18,8 +18,8 @@ from slamhmr.motions.plant import Posed
 from slamhmr.skeleton import SMPL_JOINTS
 from slamhmr.synth import actions, motions, scripts
 from slamhmr.synth.actions import Timeline
-from slamhmr.synth.footsteps import Step
 from slamhmr.synth.keyposes import Key, arm_rotations, play_keys
+from slamhmr.synth.planned import shuffle, stairs
 from slamhmr.synth.scene import skeleton_of
 from slamhmr.synth.scripts import HANG, SEATED_ARMS, STANDING_ARMS, Pair, any_of
 
@@ -28,8 +28,6 @@ Rng = np.random.Generator
 STRIDE = 4  # samples of the time line per frame
 SECONDS = (6.0, 15.0)  # length of a clip that has no end of its own
 FADE = 0.6  # s over which arms leave the swing of a walk for a gesture, and come back
-SWING = 0.75  # of the time between two steps, for careful steps
-TREAD, RISE = (0.27, 0.32), (0.15, 0.19)  # m, of a stair
 WALKING_ARMS: tuple[Pair, ...] = (
     ("carry", "carry"), ("carry", "hang"), ("pocket", "pocket"), ("phone", "hang"),
     ("look_phone", "hang"), ("look_phone", "look_phone"), ("crossed", "crossed"), ("push", "push"),
@@ -92,7 +90,7 @@ def _run(line: Timeline, seconds: float, rng: Rng) -> None:
 def _backward(line: Timeline, seconds: float, rng: Rng) -> None:
     """Backward walking: the toes land first."""
     step_time, speed = rng.uniform(0.55, 0.7), rng.uniform(0.4, 0.8)
-    moving = _shuffle(line, seconds, step_time, rng, strike=-0.4)
+    moving = shuffle(line, seconds, step_time, rng, strike=-0.4)
     line.speed = line.speed - speed * moving
     line.add("lean", 0.04 * moving)
 
@@ -100,61 +98,14 @@ def _backward(line: Timeline, seconds: float, rng: Rng) -> None:
 def _sideways(line: Timeline, seconds: float, rng: Rng) -> None:
     """Side steps to one side; the other foot follows."""
     step_time, speed = rng.uniform(0.4, 0.6), rng.choice([-1, 1]) * rng.uniform(0.2, 0.4)
-    moving = _shuffle(line, seconds, step_time, rng, strike=0.0, sideways=float(np.sign(speed)))
+    moving = shuffle(line, seconds, step_time, rng, strike=0.0, sideways=float(np.sign(speed)))
     line.lateral = line.lateral + speed * moving
     line.channels["height"] = line.channels["height"] - 0.03 * moving
 
 
-def _shuffle(
-    line: Timeline, seconds: float, step_time: float, rng: Rng, *, strike: float,
-    release: float = -0.25, clearance: float = 0.06, sideways: float = 0.0,
-) -> Array:  # fmt: skip
-    """Alternate the feet without the pitches of a walk; returns how fully the person moves."""
-    first = sideways if sideways != 0 else float(rng.choice([-1.0, 1.0]))
-    count = max(4, round(seconds / step_time))
-    swing = SWING * step_time
-    landings = [line.clock + 0.2 + swing + k * step_time for k in range(count)]
-    for k, landing in enumerate(landings):
-        final = k >= count - 2
-        at = landings[-1] + 0.6 if final else landing + 0.45 * step_time
-        width = 0.1
-        if sideways != 0 and not final:  # the leading foot lands wide, the other one close to it
-            width = 0.2 if k % 2 == 0 else 0.07
-        line.steps.append(
-            Step(
-                first * (-1) ** k, landing - swing, landing, at, width, clearance, strike=strike,
-                release=release, strike_time=0.14, release_time=0.12,
-            )
-        )  # fmt: skip
-    start, end = landings[0] - 0.6 * step_time, landings[-1] + 0.25
-    moving = line.window(start, end, 1.2 * step_time, 1.5 * step_time + 0.25)
-    beat = first * np.cos(np.pi * (line.times - landings[0]) / step_time) * moving
-    line.add("roll", 0.03 * beat)
-    for side, sign in zip(actions.ARMS, (-1.0, 1.0), strict=True):
-        line.add(f"{side}_swing", 0.1 * sign * beat)
-    line.clock = end + 0.3
-    return moving
-
-
 def _stairs(direction: float) -> Script:
     def script(line: Timeline, seconds: float, rng: Rng) -> None:
-        tread, rise = rng.uniform(*TREAD), direction * rng.uniform(*RISE)
-        step_time = rng.uniform(0.55, 0.75)
-        start, count = rng.uniform(0.9, 1.6), rng.integers(8, 14)
-        strike, release = (0.1, -0.4) if direction > 0 else (-0.4, -0.5)
-        moving = _shuffle(
-            line, seconds, step_time, rng, strike=strike, release=release, clearance=0.12
-        )
-        line.speed = line.speed + tread / step_time * moving
-
-        def terrain(place: Array) -> float:
-            return float(rise * np.clip(np.floor((place[0] - start) / tread) + 1, 0, count))
-
-        line.terrain = terrain
-        forward = np.cumsum(line.speed) * (line.times[1] - line.times[0])
-        behind = 1.2 if direction > 0 else 0.0  # the pelvis follows the rear foot upwards
-        line.climb = rise * np.clip((forward - start) / tread + 1 - behind, 0, count)
-        line.add("lean", (0.12 if direction > 0 else 0.02) * np.ones_like(line.times))
+        stairs(line, seconds, rng, direction)
 
     return script
 

@@ -71,6 +71,7 @@ class FootTrack:
     toe: Array  # (T,) bend of the toes against the foot; -pitch where the toes lie flat
     heel_down: NDArray[np.bool_]  # (T,)
     toe_down: NDArray[np.bool_]  # (T,)
+    base: Array  # (T,) height of the floor under the last stance, m; zeros where it is level
 
 
 def heading_frame(yaw: Array) -> Array:
@@ -145,11 +146,13 @@ def foot_track(stances: list[Stance], foot: Foot, times: Array) -> FootTrack:
     pitch, toe = np.zeros(len(times)), np.zeros(len(times))
     heel_down = np.zeros(len(times), dtype=bool)
     toe_down = np.zeros(len(times), dtype=bool)
+    base = np.zeros(len(times))
     for i, stance in enumerate(stances):
         inside = (times >= stance.start) & (times <= stance.end)
         now = times[inside]
         ankle[inside], pitch[inside] = _stance_pose(stance, foot, now)
         yaw[inside] = stance.yaw
+        base[times >= stance.start] = stance.base
         toe[inside] = -np.minimum(pitch[inside], 0)
         landed, leaving = stance.start + stance.strike_time, stance.end - stance.release_time
         heel_down[inside] = (now <= leaving) & ((now >= landed) | (stance.strike >= 0))
@@ -158,7 +161,7 @@ def foot_track(stances: list[Stance], foot: Foot, times: Array) -> FootTrack:
             aloft = (times > stance.end) & (times < stances[i + 1].start)
             swing = _swing_pose(stance, stances[i + 1], foot, times[aloft])
             ankle[aloft], yaw[aloft], pitch[aloft], toe[aloft] = swing
-    return FootTrack(ankle, yaw, pitch, toe, heel_down, toe_down)
+    return FootTrack(ankle, yaw, pitch, toe, heel_down, toe_down, base)
 
 
 def _stance_pose(stance: Stance, foot: Foot, now: Array) -> tuple[Array, Array]:
@@ -188,6 +191,8 @@ def _swing_pose(
     u = ((now - before.end) / duration)[:, None]
     ankle = quintic(u, ends[0], ends[1], slopes[0] * duration, slopes[1] * duration)
     u = u[:, 0]
+    if before.ballistic > 0:  # a fall sinks evenly under its parabola
+        ankle[:, 2] += (after.base - before.base) * (u - min_jerk(u))
     ankle[:, 2] += before.clearance * 16 * (u * (1 - u)) ** 2
     ankle[:, 2] += before.ballistic / 2 * (now - before.end) * (after.start - now)
     # The foot leaves with its rate, bounded so that it does not turn far on, and lands at rest.

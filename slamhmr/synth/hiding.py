@@ -39,6 +39,16 @@ def gaps(shape: tuple[int, ...], fps: float, rng: np.random.Generator) -> Mask:
     return mask
 
 
+def long_gaps(people: int, frames: int, length: float, rng: np.random.Generator) -> Mask:
+    """Where a person (N,T) is hidden for `length` frames in a row, seen before and afterwards."""
+    mask = np.zeros((people, frames), dtype=bool)
+    count = min(round(length), frames // 2)
+    for person in mask:
+        start = int(rng.integers(frames // 5, max(frames // 5 + 1, 4 * frames // 5 - count)))
+        person[start : start + count] = True
+    return mask
+
+
 def _span(
     frames: int, seconds: tuple[float, float], fps: float, rng: np.random.Generator
 ) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slamhmr.skeleton import SMPL_JOINTS
-from slamhmr.synth import actions
+from slamhmr.synth import actions, planned
 from slamhmr.synth.actions import Seat, Style, Timeline
 from slamhmr.synth.footsteps import (
     Foot,
@@ -36,6 +36,14 @@ class Skeleton:
     feet: tuple[Foot, Foot]
     seat: float  # pelvis joint above the surface one sits on
 
+    def scaled(self, factor: float) -> "Skeleton":
+        """Everything longer by a factor."""
+        legs = [Leg(factor * x.hip, factor * x.thigh, factor * x.shank) for x in self.legs]
+        feet = [
+            Foot(x.side, factor * x.height, factor * x.heel, factor * x.ball) for x in self.feet
+        ]
+        return Skeleton((legs[0], legs[1]), (feet[0], feet[1]), factor * self.seat)
+
 
 @dataclass(frozen=True)
 class SeatBox:
@@ -57,6 +65,13 @@ class Motion:
     boxes: tuple[SeatBox, ...]
     flights: tuple[tuple[int, int], ...]  # frames of free fall, first and last
     seated: NDArray[np.bool_]  # (T,) sitting down, sitting or getting up
+    support: Array | None = None  # (T,4) height under each contact where the floor is not level, m
+
+    def scaled(self, factor: float) -> "Motion":
+        """The same movements of somebody larger by a factor: paths grow with the body."""
+        boxes = tuple(SeatBox(factor * b.centre, b.yaw, factor * b.size) for b in self.boxes)
+        support = None if self.support is None else factor * self.support
+        return replace(self, pelvis=factor * self.pelvis, boxes=boxes, support=support)
 
 
 def skeleton_from_points(points: Array, names: tuple[str, ...], sole: float) -> Skeleton:
@@ -94,16 +109,18 @@ def random_style(rng: np.random.Generator) -> Style:
 def make_motion(
     kind: str, frames: int, fps: float, skeleton: Skeleton, rng: np.random.Generator
 ) -> Motion:
-    """Random motion of one `kind` (see `KINDS`) with `frames` frames at `fps`.
+    """Random motion of a `kind` of `KINDS` or `planned.KINDS`, `frames` frames at `fps`.
 
     A "stroll" is a mixture without running and seats that stays within a few metres of one place,
     however long it lasts. Raises ValueError for an unknown kind.
     """
-    if kind not in KINDS:
-        raise ValueError(f"motion '{kind}' is unknown; available: {', '.join(KINDS)}")
+    known = (*KINDS, *planned.KINDS)
+    if kind not in known:
+        raise ValueError(f"motion '{kind}' is unknown; available: {', '.join(known)}")
     stride = max(1, int(np.ceil(GRID_RATE / fps)))
     line, standing = new_timeline(frames, fps, stride, skeleton, rng)
-    begin = write_script(line, kind, frames / fps, rng)
+    write = planned.write_plan if kind in planned.KINDS else write_script
+    begin = write(line, kind, frames / fps, rng)
     if kind == "stroll":
         line.rate = line.rate + turn_home(line.times, line.speed, line.rate)
     idle(line, rng)
@@ -257,7 +274,8 @@ def play(line: Timeline, skeleton: Skeleton, standing: float, keep: slice) -> Mo
     seated = np.zeros(len(times), dtype=bool)
     for seat in line.seats:
         seated |= (times >= seat.start) & (times <= seat.end)
-    return Motion(root, pelvis, body, contacts, boxes, flights, seated)
+    bases = None if line.terrain is None else np.stack([tracks[k].base for k in (0, 0, 1, 1)], -1)
+    return Motion(root, pelvis, body, contacts, boxes, flights, seated, bases)
 
 
 def _reached(line: Timeline, times: Array) -> list[Seat]:
@@ -352,4 +370,5 @@ def thin(motion: Motion, first: int, stride: int, frames: int) -> Motion:
     return Motion(
         motion.root[keep], motion.pelvis[keep], motion.body[keep], motion.contacts[keep],
         motion.boxes, tuple(flights), motion.seated[keep],
+        None if motion.support is None else motion.support[keep],
     )  # fmt: skip

@@ -17,8 +17,9 @@ from slamhmr import geometry
 from slamhmr.body import BodyModel
 from slamhmr.skeleton import FOOT_KEYPOINTS, KEYPOINT_INDEX, KEYPOINT_JOINT, KEYPOINTS
 from slamhmr.synth.cameras import MOVING
-from slamhmr.synth.hiding import gaps, hidden_by_others
+from slamhmr.synth.hiding import gaps, hidden_by_others, long_gaps
 from slamhmr.synth.scene import Scene, SceneSpec
+from slamhmr.synth.shots import in_pieces, scaled_steps
 from slamhmr.types import CameraTrack, Observations
 
 Array = NDArray[np.float64]
@@ -74,6 +75,11 @@ def observe(scene: Scene, body: BodyModel, spec: SceneSpec) -> tuple[Observation
     if spec.occlusions:
         sight.confidence[gaps(sight.confidence.shape, spec.fps, rng)] = 0
         sight.confidence[hidden_by_others(scene, body, exact, distance)] = 0
+    if spec.hidden_seconds > 0:
+        long_rng = np.random.default_rng([spec.seed, 71])
+        hidden = long_gaps(len(exact), spec.frames, spec.hidden_seconds * spec.fps, long_rng)
+        sight.confidence[hidden] = 0
+    sight.confidence[~scene.valid.numpy()] = 0
     width, height = spec.image_size
     inside = (exact >= 0).all(-1) & (exact[..., 0] < width) & (exact[..., 1] < height)
     sight.confidence[~inside | (distance < NEAREST)] = 0
@@ -94,6 +100,8 @@ def slam_track(scene: Scene, spec: SceneSpec) -> CameraTrack:
     """Cameras as SLAM gives them: first one = identity, unknown scale, rotation noise, drift."""
     rng = np.random.default_rng([spec.seed, 31])
     relative = geometry.invert(scene.world_from_cam[0]) @ scene.world_from_cam
+    if spec.slam_scale_drift > 0:
+        relative = geometry.rigid(relative[:, :3, :3], scaled_steps(relative[:, :3, 3], spec))
     tracked = relative.numpy().copy()
     moving = spec.camera in MOVING
     if spec.camera != "static":
@@ -104,7 +112,7 @@ def slam_track(scene: Scene, spec: SceneSpec) -> CameraTrack:
             tracked[:, :3, :3] = _rotation_drift(spec, len(tracked)) @ tracked[:, :3, :3]
     drift = np.cumsum(spec.slam_drift * rng.standard_normal((len(tracked), 3)), axis=0)
     tracked[:, :3, 3] = (tracked[:, :3, 3] + drift - drift[0]) / scene.scale if moving else 0.0
-    return CameraTrack(
+    track = CameraTrack(
         world_from_cam=torch.from_numpy(tracked),
         intrinsics=scene.intrinsics.clone(),
         image_size=spec.image_size,
@@ -112,6 +120,7 @@ def slam_track(scene: Scene, spec: SceneSpec) -> CameraTrack:
         moving=moving,
         source="synthetic",
     )
+    return in_pieces(track, spec, scene.scale)
 
 
 def _rotation_drift(spec: SceneSpec, frames: int) -> Array:

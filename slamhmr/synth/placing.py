@@ -39,7 +39,7 @@ def place_people(
             radius = 0.0 if k == 0 else 1.0 + 0.04 * attempt
             angle, yaw = rng.uniform(-np.pi, np.pi, 2)
             goal = radius * np.array([np.cos(angle), np.sin(angle)])
-            candidate = _move(motion, yaw, middle, goal)
+            candidate = move(motion, yaw, middle, goal)
             clear = all(_clear(candidate, other) for other in placed)
             attempt += 1
         placed.append(candidate)
@@ -68,7 +68,8 @@ def _hits_own_seat(motion: Motion) -> bool:
     )
 
 
-def _move(motion: Motion, yaw: float, middle: Array, goal: Array) -> Placed:
+def move(motion: Motion, yaw: float, middle: Array, goal: Array) -> Placed:
+    """The motion turned by `yaw` about `middle` (2,), which comes to `goal` (2,)."""
     turn = axis_rotation(2, np.asarray(yaw))
     flat = turn[:2, :2]
     pelvis = motion.pelvis.copy()

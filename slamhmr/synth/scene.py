@@ -1,6 +1,6 @@
 """A synthetic scene: SMPL truth of every person, metric cameras, seats, all from one seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from slamhmr.body import BodyModel, forward_points, rest_points
 from slamhmr.errors import ConfigError
-from slamhmr.synth import cameras, motions
+from slamhmr.synth import cameras, motions, planned, traffic
 from slamhmr.synth.motions import Motion, SeatBox, Skeleton
 from slamhmr.synth.placing import Placed, place_people
 
 LEAST_SIDE = 32  # px
 LARGEST = {"outliers": 1.0}
 NOISE_MODES = ("white", "detector")
+STATURES = (1.0, 2.1)  # m; beyond 3.6 standard deviations of the shape, 1.0 is 6 below the mean
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,14 @@ class SceneSpec:
     slam_rotation_drift_deg: float = 0.0  # per square root of a second, random walk about each axis
     gravity_tilt_deg: float = 3.0  # standard deviation of the horizon's roll
     camera_distance: float | None = None  # m from the middle of the people; None draws 4.2 .. 5.5
+    traffic: str = "apart"  # of `traffic.KINDS`: everybody apart, "cross", "exit"
+    shots: int = 1  # with more than one the clip is cut to another camera, evenly
+    stature: tuple[float, float] | None = None  # m, least and largest; None: the shape prior's
+    hidden_seconds: float = 0.0  # everybody is hidden once for so long
+    slam_scale_drift: float = 0.0  # of the log scale, per square root of a second, random walk
+    slam_restarts: int = 0  # times that SLAM begins anew, in another world and scale
+    slam_lost_seconds: float = 0.0  # without a pose before every restart, and once in the middle
+    focal_error: float = 0.0  # share by which the focal length that SLAM is given is too long
 
     def check(self) -> None:
         """Raise ConfigError for a value out of range."""
@@ -50,8 +59,9 @@ class SceneSpec:
         if self.camera not in cameras.KINDS:
             known = ", ".join(cameras.KINDS)
             raise ConfigError(f"camera '{self.camera}' is unknown; available: {known}")
-        if self.motion not in motions.KINDS and not self.motion.endswith(".npz"):
-            known = ", ".join(motions.KINDS)
+        kinds = (*motions.KINDS, *planned.KINDS)
+        if self.motion not in kinds and not self.motion.endswith(".npz"):
+            known = ", ".join(kinds)
             raise ConfigError(
                 f"motion '{self.motion}' is unknown; available: {known}, or the path of an npz"
             )
@@ -66,13 +76,24 @@ class SceneSpec:
             )
         for name in (
             "keypoint_noise", "outliers", "slam_rotation_deg", "slam_drift",
-            "slam_rotation_drift_deg",
+            "slam_rotation_drift_deg", "slam_scale_drift", "slam_restarts", "slam_lost_seconds",
+            "hidden_seconds",
         ):  # fmt: skip
             if not 0 <= getattr(self, name) <= LARGEST.get(name, np.inf):
                 raise ConfigError(f"{name} {getattr(self, name)} is out of range")
         for name in ("slam_scale", "camera_distance"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"{name} {getattr(self, name)} is not positive")
+        if self.traffic not in traffic.KINDS:
+            known = ", ".join(traffic.KINDS)
+            raise ConfigError(f"traffic '{self.traffic}' is unknown; available: {known}")
+        if not 1 <= self.shots <= self.frames // 2:
+            raise ConfigError(f"shots {self.shots} is not one of 1 .. {self.frames // 2}")
+        low, high = self.stature or STATURES
+        if not STATURES[0] <= low <= high <= STATURES[1]:
+            raise ConfigError(f"stature {self.stature} is not within {STATURES} m")
+        if not -0.5 < self.focal_error < 1.0:
+            raise ConfigError(f"focal_error {self.focal_error} is not within -0.5 .. 1")
 
 
 @dataclass(frozen=True)
@@ -92,6 +113,7 @@ class Scene:
     boxes: tuple[SeatBox, ...]
     flights: tuple[tuple[tuple[int, int], ...], ...]  # per person: frames of free fall
     scale: float  # metres per SLAM unit
+    support: Float[Tensor, "N T 4"] | None = None  # height under each contact; None: the floor, 0
 
 
 def demo_spec() -> SceneSpec:
@@ -107,15 +129,19 @@ def make_scene(spec: SceneSpec, body: BodyModel) -> Scene:
     spec.check()
     rng = np.random.default_rng([spec.seed, spec.people, 17])
     betas = _random_betas(spec.people, body, rng)
-    placed = place_people(lambda k, r: _motion(spec, body, betas[k], r), spec.people, rng)
+    if spec.stature is not None:
+        betas = of_stature(betas, body, np.random.default_rng([spec.seed, 53]), spec.stature)
+    placed = _placed(spec, body, betas, rng)
     root, pelvis, rotations, contacts = _stacked(placed)
     intrinsics = _intrinsics(spec, rng)
     distance = spec.camera_distance if spec.camera_distance is not None else rng.uniform(4.2, 5.5)
     wish = cameras.CameraWish(
         spec.camera, spec.fps, intrinsics, spec.image_size, distance,
         tilt=float(np.deg2rad(spec.gravity_tilt_deg) * rng.standard_normal()),
+        angle=None if spec.traffic == "apart" else traffic.VIEW_ANGLE,
     )  # fmt: skip
-    world_from_cam = cameras.make_cameras(wish, pelvis, rng)
+    support = _support(placed)
+    world_from_cam = _film(spec, wish, traffic.followed(spec.traffic, pelvis), support, rng)
     origin = np.array([*world_from_cam[0, :2, 3], 0.0])
     world_from_cam[:, :3, 3] -= origin
     pelvis = pelvis - origin
@@ -127,13 +153,18 @@ def make_scene(spec: SceneSpec, body: BodyModel) -> Scene:
     )  # fmt: skip
     tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in (root, pelvis, rotations)]
     points, _ = forward_points(body, betas, *tensors)
+    valid = np.ones((spec.people, spec.frames), dtype=bool)
+    if spec.traffic != "apart" or spec.camera == "drive":
+        valid = traffic.in_picture(
+            points.numpy(), world_from_cam, intrinsics, spec.image_size, spec.fps
+        )
     return Scene(
         spec=spec,
         betas=betas,
         root=tensors[0],
         pelvis=tensors[1],
         body_rotations=tensors[2],
-        valid=torch.ones(spec.people, spec.frames, dtype=torch.bool),
+        valid=torch.from_numpy(valid),
         contacts=torch.from_numpy(contacts.astype(np.float64)),
         points=points,
         world_from_cam=torch.from_numpy(world_from_cam),
@@ -141,7 +172,36 @@ def make_scene(spec: SceneSpec, body: BodyModel) -> Scene:
         boxes=boxes,
         flights=tuple(p.motion.flights for p in placed),
         scale=scale,
+        support=None if support is None else torch.from_numpy(support),
     )  # fmt: skip
+
+
+def cut_frames(spec: SceneSpec) -> tuple[int, ...]:
+    """First frames of the shots after the first."""
+    return tuple(round(spec.frames * k / spec.shots) for k in range(1, spec.shots))
+
+
+def of_stature(
+    betas: Float[Tensor, "N B"], body: BodyModel, rng: np.random.Generator,
+    stature: tuple[float, float],
+) -> Float[Tensor, "N B"]:  # fmt: skip
+    """Shapes changed least so that statures are evenly drawn from the range, in m."""
+    directions = body.shapedirs[_tip(body, 1), 1] - body.shapedirs[_tip(body, -1), 1]
+    wanted = torch.from_numpy(rng.uniform(*stature, len(betas)))
+    for _ in range(3):  # the highest and lowest vertex change a little with the shape
+        lacking = wanted - _stature(betas, body)
+        betas = betas + lacking[:, None] * directions / (directions @ directions)
+    return betas
+
+
+def _tip(body: BodyModel, sign: int) -> int:
+    """Vertex at the top (+1) or at the sole (-1) of the mean shape."""
+    return int((sign * body.v_template[:, 1]).argmax())
+
+
+def _stature(betas: Float[Tensor, "N B"], body: BodyModel) -> Float[Tensor, "N"]:
+    heights = body.v_template[:, 1] + betas @ body.shapedirs[:, 1].T
+    return heights.amax(dim=1) - heights.amin(dim=1)
 
 
 def skeleton_of(body: BodyModel, betas: Float[Tensor, "B"]) -> Skeleton:
@@ -157,6 +217,50 @@ def _random_betas(people: int, body: BodyModel, rng: np.random.Generator) -> Flo
     return torch.from_numpy(np.clip(rng.standard_normal((people, count)), -2, 2) * spread)
 
 
+def _placed(
+    spec: SceneSpec, body: BodyModel, betas: Float[Tensor, "N B"], rng: np.random.Generator
+) -> list[Placed]:
+    """Everybody's motion at its place."""
+
+    def draw(k: int, own: np.random.Generator) -> Motion:
+        leaves = spec.traffic == "exit" and k == 0
+        kind = "out_and_back" if leaves else spec.motion
+        return _motion(replace(spec, motion=kind), body, betas[k], own)
+
+    if spec.traffic == "cross":
+        return traffic.place_crossing(draw, spec.people, rng)
+    if spec.traffic == "exit":
+        return traffic.place_leaving(draw, spec.people, rng)
+    return place_people(draw, spec.people, rng)
+
+
+def _film(
+    spec: SceneSpec,
+    wish: cameras.CameraWish,
+    pelvis: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    support: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None,
+    rng: np.random.Generator,
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Cameras (T,4,4) of all shots, each by a camera of its own, in one world."""
+    floor = None if support is None else support.mean(axis=(0, 2))
+    poses = cameras.make_cameras(wish, pelvis, rng, floor)
+    for k, start in enumerate(cut_frames(spec), start=1):
+        other = np.random.default_rng([spec.seed, 43, k])
+        poses[start:] = cameras.make_cameras(wish, pelvis, other, floor)[start:]
+    return poses
+
+
+def _support(
+    placed: list[Placed],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None:
+    """Height (N,T,4) of what every contact stands on; None where the floor is level."""
+    bases = [p.motion.support for p in placed]
+    if all(base is None for base in bases):
+        return None
+    level = np.zeros((len(placed[0].pelvis), 4))
+    return np.stack([level if base is None else base for base in bases])
+
+
 def _motion(
     spec: SceneSpec, body: BodyModel, betas: Float[Tensor, "B"], rng: np.random.Generator
 ) -> Motion:
@@ -165,7 +269,11 @@ def _motion(
 
         return read_motion(Path(spec.motion), spec.frames, spec.fps, body, betas.numpy(), rng)
     skeleton = skeleton_of(body, betas)
-    return motions.make_motion(spec.motion, spec.frames, spec.fps, skeleton, rng)
+    if spec.stature is None:
+        return motions.make_motion(spec.motion, spec.frames, spec.fps, skeleton, rng)
+    size = float(_stature(betas[None], body)) / float(_stature(torch.zeros_like(betas[None]), body))
+    whole = motions.make_motion(spec.motion, spec.frames, spec.fps, skeleton.scaled(1 / size), rng)
+    return whole.scaled(size)
 
 
 def _stacked(

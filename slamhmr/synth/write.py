@@ -10,7 +10,7 @@ from slamhmr import artifacts
 from slamhmr.body import BodyModel, transl_from_pelvis
 from slamhmr.synth.noise import observe
 from slamhmr.synth.render import render_video
-from slamhmr.synth.scene import Scene, SceneSpec
+from slamhmr.synth.scene import Scene, SceneSpec, cut_frames
 from slamhmr.types import Result
 
 VIDEO, OBSERVATIONS, CAMERAS = "video.mp4", "observations.npz", "cameras.npz"
@@ -39,9 +39,19 @@ def write_scene(
     if pixels:
         with artifacts.atomic(directory / VIDEO) as temporary:
             render_video(scene, body, temporary, progress=progress)
-    numbers = ", ".join(f"{value:.4f}" for value in scene.intrinsics[0].tolist())
-    artifacts.write_text(directory / SETTINGS, f"fps: {float(spec.fps)}\nintrinsics: [{numbers}]\n")
+    artifacts.write_text(directory / SETTINGS, settings_text(scene, spec))
     artifacts.write_arrays(directory / TRUTH, artifacts.to_arrays(truth(scene, body, spec)))
+
+
+def settings_text(scene: Scene, spec: SceneSpec) -> str:
+    """`sequence.yaml`: the frame rate, the lens unless it is to be wrong, and the cuts."""
+    lines = [f"fps: {float(spec.fps)}"]
+    if spec.focal_error == 0:
+        numbers = ", ".join(f"{value:.4f}" for value in scene.intrinsics[0].tolist())
+        lines.append(f"intrinsics: [{numbers}]")
+    if spec.shots > 1:
+        lines.append(f"cuts: [{', '.join(map(str, cut_frames(spec)))}]")
+    return "\n".join(lines) + "\n"
 
 
 def truth(scene: Scene, body: BodyModel, spec: SceneSpec) -> Result:

@@ -40,7 +40,7 @@ def test_cameras_are_rigid_smooth_and_level(camera: str) -> None:
     assert (centre[:, 2] > 0.8).all()
     assert (rotation[:, 2, 1] < -0.7).all(), "the picture's down is the world's down"
     moved = torch.diff(centre, dim=0).norm(dim=-1)
-    assert moved.max() * 30 < 3.5, "m/s"
+    assert moved.max() * 30 < (cameras.DRIVE[1] + 0.5 if camera == "drive" else 3.5), "m/s"
     if camera in cameras.MOVING:
         assert moved.sum() > 0.15
     else:

@@ -114,7 +114,6 @@ def gather_evidence(
                 world_from_cam=cameras.world_from_cam[span, :3, :3],
                 rig=rig.part(span),
                 intrinsics=cameras.intrinsics[span],
-                contacts=state.contacts[index, span],
                 times=observations.timestamps[span],
                 linked=own_linked,
                 initial_rotations=camera,
@@ -122,10 +121,21 @@ def gather_evidence(
                 height_m=height if height == height else None,
                 tied=None if tied is None else tied[index, span],
                 views=tuple(view(index, span) for view in others),
+                **standing(state, index, span),
                 **predicted(initial, index, span),
             )
         )
     return gathered
+
+
+def standing(state: SceneState, index: int, span: slice) -> dict[str, Tensor | None]:
+    """What a state says of how one person stands: contacts, what is below them, free fall."""
+    support, flight = state.support, state.flight
+    return {
+        "contacts": state.contacts[index, span],
+        "support": None if support is None else support[index, span],
+        "flight": None if flight is None else flight[index, span],
+    }
 
 
 def view_evidence(

@@ -85,14 +85,20 @@ class PersonFeatures:
         )
         seen, columns, rigid = self._body_border(), self.layout.body, self._rigid()
         whole = slice(0, self.layout.chain_width)
-        return {
+        riding = self._root_border(seen, rigid)
+        rest = self.layout.free.columns - ROOT_COLUMNS
+        groups = {
             "points": FeatureGroup(count, 3, 0, articulation, seen, columns, rigid),
             "anchored": FeatureGroup(count, 3, 0, articulation, seen, columns),
             "rotations": FeatureGroup(moving, 3, column=3),
             "pose": FeatureGroup(1, POSE_COLUMNS, column=6),
             "frame": FeatureGroup(1, self.layout.free.columns),
-            "root": FeatureGroup(1, ROOT_COLUMNS, 0, None, self._root_border(seen, rigid), whole),
+            "root": FeatureGroup(1, ROOT_COLUMNS, 0, None, riding, whole),
         }
+        if self.evidence.flight is not None and bool(self.evidence.flight.any()):
+            padded = torch.nn.functional.pad(riding, (0, 0, 0, rest))
+            groups["body"] = FeatureGroup(1, self.layout.free.columns, 0, None, padded, whole)
+        return groups
 
     def _root_border(
         self, seen: Float[Tensor, "T P3 c"] | None, rigids: tuple[RigidBorder, ...]
@@ -113,20 +119,24 @@ class PersonFeatures:
         """Derivative of the points by focal length (everybody rides along) and betas."""
         if self.layout.body is None:
             return None
-        frames, count = self.world.shape[:2]
+        count = self.world.shape[1]
         parts = []
         if self.layout.focal is not None:
             axis = self.cam_from_world[:, 2]
             depth = (self.anchored[:, 0] * axis).sum(dim=-1, keepdim=True)
             parts.append((depth * axis)[:, None, :, None].expand(-1, count, -1, -1))
         if self.layout.betas is not None:
-            body, place = self.points.body, self.points.places
-            directions = body.point_shapedirs
-            bones = directions - directions[body.point_parent]
-            turned = self.rotations[:, body.point_parent] @ bones  # (T, P, 3, B)
-            walked = body.point_path[place] @ turned.flatten(start_dim=2)
-            parts.append(walked.reshape(frames, count, 3, -1))
+            parts.append(self.by_shape())
         return torch.cat(parts, dim=-1).flatten(start_dim=1, end_dim=2)
+
+    def by_shape(self) -> Float[Tensor, "T P 3 B"]:
+        """Derivative of the points by the betas, the pelvis where it is."""
+        body, place = self.points.body, self.points.places
+        directions = body.point_shapedirs
+        bones = directions - directions[body.point_parent]
+        turned = self.rotations[:, body.point_parent] @ bones  # (T, P, 3, B)
+        walked = body.point_path[place] @ turned.flatten(start_dim=2)
+        return walked.reshape(*self.world.shape, -1)
 
     def _rigid(self) -> tuple[RigidBorder, ...]:
         """How scale and drift move all points of a frame, as twists about the pelvis."""

@@ -115,6 +115,8 @@ class Evidence:
     root_velocity_sigma: Float[Tensor, "T 3"] | None = None  # infinite where nothing is predicted
     tied: Bool[Tensor, "T"] | None = None  # motion goes on from t to t + 1 into another segment
     views: tuple[ViewEvidence, ...] = ()  # of the other cameras
+    support: Float[Tensor, "T 4"] | None = None  # m above the ground, below heels and toes
+    flight: Bool[Tensor, "T"] | None = None  # frames of free fall
 
     @property
     def keypoint_count(self) -> int:
@@ -148,6 +150,8 @@ class Evidence:
             root_velocity_sigma=cut(self.root_velocity_sigma),
             tied=cut(self.tied),
             views=tuple(view.part(span) for view in self.views),
+            support=cut(self.support),
+            flight=cut(self.flight),
         )
 
 

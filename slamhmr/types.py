@@ -161,6 +161,7 @@ class SceneState:
     segment_tied: Bool[Tensor, "S"] | None = None
     # Height above `ground` of what each contact point stands on, m (steps, walls); None: the floor.
     support: Float[Tensor, "N T 4"] | None = None
+    flight: Bool[Tensor, "N T"] | None = None  # frames of free fall; None: not looked for
 
 
 @dataclass(frozen=True)

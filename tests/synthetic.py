@@ -92,6 +92,7 @@ def make_scene(
                 velocity,
                 0.2 + 0.3 * torch.rand(frames, 3, generator=generator, dtype=torch.float64),
                 torch.arange(frames) == frames // 2 - 1,
+                flight=torch.ones(frames, dtype=torch.bool),
             )  # fmt: skip
         )
     ground = torch.tensor([0.02, -0.01, 1.0, 1.3], dtype=torch.float64)

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("body_licensed",),
     ("body_files",),
     ("cameras", "motions", "undistort", "shots"),
-    ("layout",),
+    ("layout", "flights"),
     ("reprojection", "scene", "footage", "sources"),
     ("features",),
     ("terms",),

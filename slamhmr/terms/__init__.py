@@ -1,6 +1,16 @@
 """Residuals of the energy: one small pure function per term."""
 
-from slamhmr.terms import camera, contact, data, humor, priors, smoothness, trajectory, transition
+from slamhmr.terms import (
+    camera,
+    contact,
+    data,
+    flight,
+    humor,
+    priors,
+    smoothness,
+    trajectory,
+    transition,
+)
 from slamhmr.terms.register import TERMS, BorderContext, Term, term, term_settings
 
 __all__ = [
@@ -10,6 +20,7 @@ __all__ = [
     "camera",
     "contact",
     "data",
+    "flight",
     "humor",
     "priors",
     "smoothness",

@@ -23,9 +23,11 @@ from slamhmr.types import CameraTrack, Observations, Video
 LOG = logging.getLogger(__name__)
 # What the configuration and sequence.yaml may not say of the camera together.
 CONTRADICTIONS = {("static", "moving"), ("rotation", "static"), ("sfm", "static")}
+ESTIMATED = "focal length estimated"
 DEGRADED = "DEGRADED"  # how notes on a camera that is not what it should be begin
 MOST_LOST = 0.5  # share of the frames without a camera, above which nothing is solved
-# Of a guess: phones have 24 to 30 mm (of full frame) where the diagonal says 43.
+# Of a guess: phones have 24 to 30 mm (of full frame) where the diagonal says 43. Half of it where
+# the camera does not travel: people alone say little, and the solve is led astray.
 GUESS_SIGMA = 0.3
 
 
@@ -113,21 +115,27 @@ def _from_pixels(
             track = module.track_camera(part, seen, lens.intrinsics, options, progress=progress)
         except BackendError as e:
             if not config.allow_degraded:
-                raise BackendError(f"{shot}: {e}" if shot != "" else str(e)) from e
+                raise BackendError(_of_shot(str(e), shot)) from e
             track = _degraded(part, seen, lens.intrinsics, str(e), progress)
         notes = tuple(_of_shot(note, shot) for note in track.notes)
         track = dataclasses.replace(track, notes=notes)
         if track.focal_sigma is None and lens.sigma is not None:
-            track = dataclasses.replace(track, focal_sigma=lens.sigma)
+            sigma = lens.sigma if track.moving else lens.sigma / 2
+            track = dataclasses.replace(track, focal_sigma=sigma)
         tracks.append(track)
     cameras = join(tracks)
-    return dataclasses.replace(cameras, notes=(*lens.notes, *cameras.notes))
+    estimated = all(ESTIMATED in " ".join(track.notes) for track in tracks)
+    return dataclasses.replace(
+        cameras, notes=cameras.notes if estimated else (*lens.notes, *cameras.notes)
+    )
 
 
 def _of_shot(note: str, shot: str) -> str:
     """A note that says which shot it is about."""
     if shot == "":
         return note
+    if "frame" in note and not shot.startswith("shot 1 "):
+        note += " (frames counted from the shot's first)"
     if note.startswith(DEGRADED):
         return f"{DEGRADED} in {shot}{note.removeprefix(DEGRADED)}"
     return f"{shot}: {note}"
@@ -178,6 +186,8 @@ def _camera_options(
     said: dict[str, Any] = {}
     if name in ("auto", "sfm"):
         said["allow_degraded"] = config.allow_degraded
+    if name in ("auto", "sfm", "rotation"):
+        said["refine_focal"] = lens.sigma is not None
     if name == "auto" and sequence.settings.camera == "moving":
         said["assume"] = "moving"
     return build(options_type, {**said, **config.options.get(name, {})}, f"options.{name}")

@@ -191,4 +191,5 @@ class FakeOptions:
     path: str = ""
     threshold: float = 0.5
     allow_degraded: bool = False
+    refine_focal: bool = False
     assume: str = "auto"

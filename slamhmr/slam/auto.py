@@ -9,7 +9,8 @@ from torch import Tensor
 
 from slamhmr.slam import rotation, sfm, static
 from slamhmr.slam.classify import Motion, classify
-from slamhmr.slam.tracks import follow_background
+from slamhmr.slam.restarts import solve_pieces
+from slamhmr.slam.tracks import Tracks, follow_background
 from slamhmr.types import CameraTrack, Observations, Video
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Options:
     longest_side: int = 640  # px at which the background is followed
     features: int = 800  # background points wanted in each frame
     max_keyframes: int = 200  # of a reconstruction; more are thinned out evenly
+    refine_focal: bool = False  # it was guessed: take what the background says, where it does
 
 
 def track_camera(
@@ -55,40 +57,59 @@ def track_camera(
         count=options.features,
         progress=progress,
     )
+    return solve_pieces(
+        tracks, lambda piece: _solve(video, observations, piece, intrinsics, options)
+    )
+
+
+def _solve(
+    video: Video,
+    observations: Observations,
+    tracks: Tracks,
+    intrinsics: Float[Tensor, "4"],
+    options: Options,
+) -> CameraTrack:
+    """Path over frames that can be followed from one to the next."""
     if options.assume in ("auto", "moving"):
         motion = classify(tracks, intrinsics.double().numpy(), moving=options.assume == "moving")
-        notes = _notes(motion, intrinsics)
+        notes = _notes(motion, intrinsics, guessed=options.refine_focal)
         kind: str = motion.kind
+        focal = motion.focal
     else:
+        focal = None
         kind, notes = options.assume, (f"camera motion taken as {options.assume}, not measured",)
     for note in notes:
         log.info("%s", note)
     if kind == "static":
-        return static.stand_still(video, intrinsics, notes[0])
+        return static.stand_still(video, intrinsics, notes[0], frames=len(tracks.ids))
     if kind == "rotation":
-        return rotation.turn(video, observations, tracks, intrinsics, notes)
+        used = focal if options.refine_focal else None
+        return rotation.turn(video, observations, tracks, intrinsics, notes, focal=used)
     settings = sfm.Options(
         longest_side=options.longest_side,
         features=options.features,
         max_keyframes=options.max_keyframes,
         allow_degraded=options.allow_degraded,
+        refine_focal=options.refine_focal,
     )
     return sfm.travel(video, observations, tracks, intrinsics, settings, notes)
 
 
-def _notes(motion: Motion, intrinsics: Float[Tensor, "4"]) -> tuple[str, ...]:
+def _notes(motion: Motion, intrinsics: Float[Tensor, "4"], *, guessed: bool) -> tuple[str, ...]:
     """Sentences on the decision and what it leaves open."""
     notes = [motion.note()]
-    swaying = motion.residual > PARALLAX and motion.focal_factor == 1.0
-    if motion.kind == "rotation" and swaying:
+    told = motion.focal_factor == 1.0 or motion.focal is not None  # else the lens is to blame
+    if motion.kind == "rotation" and motion.residual > PARALLAX and told:
         notes.append(
             f"the background keeps {motion.residual:.2f} px of parallax at 640 px width beyond the "
             "rotation: the camera may sway by a little, which is not reconstructed"
         )
-    if motion.focal_factor != 1.0:
-        better = motion.focal_factor * float(intrinsics[0])
+    focal, used = motion.focal, float(intrinsics[0])
+    if focal is not None and focal.differs() and not guessed:
         notes.append(
-            f"the rotation fits best at a focal length near {better:.0f} px, not the "
-            f"{float(intrinsics[0]):.0f} px in use; state the intrinsics in sequence.yaml"
+            f"the rotation fits best at a focal length near {focal.factor * used:.0f} px (+- "
+            f"{100 * focal.sigma:.0f} %), not the {used:.0f} px in use; check the intrinsics"
         )
+    if motion.kind == "rotation" and focal is None and guessed:
+        notes.append("the camera turns too little for the background to tell its focal length")
     return tuple(notes)

@@ -16,7 +16,7 @@ JUMP = 3.0
 MOST_JUMPS = 0.02  # of the frames
 ZIGZAG = 1.2  # median change of velocity over 1/15 s by the median speed; white noise gives 1.7
 TURN_JUMP = 15.0  # degrees, change of angular velocity from frame to frame
-LONGEST_GAP = 1.0  # s without a measured pose
+LONGEST_GAP = 2.0  # s without a measured pose between two of one model
 
 
 def distrust_model(model: Model, unit: float) -> list[str]:

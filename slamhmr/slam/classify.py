@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from slamhmr.errors import BackendError
 from slamhmr.slam.bearings import fit_rotation
+from slamhmr.slam.focal import Focal, focal_of_turn
 from slamhmr.slam.tracks import UNIT_WIDTH, Tracks
 
 Kind = Literal["static", "rotation", "translation"]
@@ -21,6 +22,8 @@ ROTATION_SHARE = 0.75  # of the points must, in 90 % of the frames
 EDGE = 0.10  # closer to ROTATION_SHARE than this the decision is called uncertain
 FOCAL_FACTORS = (0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.7)
 FEWEST = 12  # background points shared with the reference frame, below which nothing is decided
+FOCAL_TURN = 30.0  # px of displacement that bend the paths of points enough for a focal length
+FOCAL_SAMPLES = 20  # pairs of frames for it
 SAMPLES = 60  # frames in which a rotation is fitted
 
 
@@ -33,7 +36,8 @@ class Motion:
     peak: float  # its maximum
     rotation_share: float  # p10 over frames of the share of points that obey a rotation
     residual: float  # median over frames and points of what a rotation leaves
-    focal_factor: float  # of the given focal length, at which the rotation fits best
+    focal_factor: float  # of the given focal length, at which more points obey the rotation
+    focal: Focal | None  # of a rotation, where it tells its focal length
     uncertain: bool
 
     def note(self) -> str:
@@ -68,7 +72,7 @@ def classify(tracks: Tracks, intrinsics: Float[np.ndarray, "4"], *, moving: bool
     displacement, peak = float(np.percentile(moved, 95)), float(moved.max())
     if displacement < STILL and peak < STILL_PEAK and not moving:
         near = displacement > 0.6 * STILL
-        return Motion("static", displacement, peak, 1.0, 0.0, 1.0, near)
+        return Motion("static", displacement, peak, 1.0, 0.0, 1.0, None, near)
     least = min(8.0, float(np.percentile(moved, 75)))
     telling = [span for span in spans if span.displacement >= least]
     telling = telling[:: max(1, len(telling) // SAMPLES)]
@@ -82,7 +86,20 @@ def classify(tracks: Tracks, intrinsics: Float[np.ndarray, "4"], *, moving: bool
                 (share, residual), factor = trial, other
     kind: Kind = "rotation" if share > ROTATION_SHARE else "translation"
     near = abs(share - ROTATION_SHARE) < EDGE
-    return Motion(kind, displacement, peak, share, residual, factor, near)
+    focal = None
+    if kind == "rotation":
+        focal = focal_of_turn(tracks, telling_pairs(tracks), intrinsics)
+    if focal is not None:
+        scaled = intrinsics * np.array([focal.factor, focal.factor, 1.0, 1.0])
+        share, residual = _rotation_fit(tracks, telling, scaled)
+    return Motion(kind, displacement, peak, share, residual, factor, focal, near)
+
+
+def telling_pairs(tracks: Tracks) -> list[tuple[int, int]]:
+    """Pairs of frames far enough apart to tell the focal length of a turning camera."""
+    spans = [span for span in _spans(tracks) if span.displacement > FOCAL_TURN]
+    spans = spans[:: max(1, len(spans) // FOCAL_SAMPLES)]
+    return [(span.reference, span.frame) for span in spans]
 
 
 def _spans(tracks: Tracks) -> list[_Span]:
@@ -96,7 +113,8 @@ def _spans(tracks: Tracks) -> list[_Span]:
             span = _compare(tracks, reference, frame)
         if span is None:
             raise BackendError(
-                f"camera: fewer than {FEWEST} background points can be followed to frame {frame}; "
+                f"camera: fewer than {FEWEST} background points can be followed to frame "
+                f"{tracks.number(frame)}; "
                 "the background is too plain, too blurred or hidden by people; state the camera's "
                 "motion (camera: static in sequence.yaml) or give cameras.npz"
             )

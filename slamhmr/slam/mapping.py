@@ -1,7 +1,7 @@
 """Structure from motion on keyframes: followed points handed to COLMAP's incremental mapper."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from slamhmr.slam.bearings import fit_rotation
+from slamhmr.slam.focal import Focal, refine_bundle
 from slamhmr.slam.tracks import Tracks
 
 OVERLAP = 6  # keyframes matched with their next ones, then 12, 24, 48 ... ahead
@@ -28,20 +29,26 @@ class Model:
 
     frames: Int[np.ndarray, "M"]  # registered keyframes, ascending
     world_from_cam: Float[np.ndarray, "M 4 4"]
-    asked: int  # keyframes given to the mapper
+    asked: int  # keyframes from the first to the last registered one
     point_ids: Int[np.ndarray, "P"]  # identities of the tracks that became points, ascending
     points: Float[np.ndarray, "P 3"]
     angle: float  # median over points of the widest triangulation angle, degrees
     points_per_frame: float  # median over registered keyframes
     error: float  # mean reprojection error, px of the full picture
+    focal: Focal | None = None  # as the bundle tells it, where that was asked for and it does
 
 
 def map_keyframes(
-    tracks: Tracks, keys: list[int], intrinsics: Float[np.ndarray, "4"]
+    tracks: Tracks,
+    keys: list[int],
+    intrinsics: Float[np.ndarray, "4"],
+    *,
+    refine_focal: bool = False,
 ) -> Model | None:
-    """Poses of the keyframes and points of the background, with the focal length held.
+    """Poses of the keyframes and points of the background.
 
-    Deterministic: one thread, fixed seeds. None when no two keyframes show
+    The focal length is held while mapping; with `refine_focal` it is adjusted afterwards if the
+    scene tells it. Deterministic: one thread, fixed seeds. None when no two keyframes show
     parallax or the mapper finds no model.
     """
     import pycolmap
@@ -62,11 +69,13 @@ def map_keyframes(
                 folder,
                 _mapper_options(tracks.unit, first),
             )
+        if len(models) == 0:
+            return None
+        largest = max(models.values(), key=lambda m: m.num_reg_images())
+        focal = refine_bundle(largest, tracks.unit) if refine_focal else None
     finally:
         pycolmap.logging.minloglevel = level
-    if len(models) == 0:
-        return None
-    return _read_model(max(models.values(), key=lambda m: m.num_reg_images()), tracks, keys)
+    return replace(_read_model(largest, tracks, keys), focal=focal)
 
 
 def _first_pair(tracks: Tracks, keys: list[int], intrinsics: np.ndarray) -> tuple[int, int] | None:
@@ -110,6 +119,10 @@ def _write_database(
     camera = pycolmap.Camera(
         model="PINHOLE", width=width, height=height, params=intrinsics, camera_id=1
     )
+    if intrinsics[0] == intrinsics[1]:
+        camera = pycolmap.Camera(
+            model="SIMPLE_PINHOLE", width=width, height=height, params=intrinsics[1:], camera_id=1
+        )
     camera.has_prior_focal_length = True
     database = pycolmap.Database.open(path)
     database.write_camera(camera, use_camera_id=True)
@@ -204,13 +217,18 @@ def _read_model(reconstruction: Any, tracks: Tracks, keys: list[int]) -> Model:
     return Model(
         frames=np.array([keys[number - 1] for number in numbers]),
         world_from_cam=poses,
-        asked=len(keys),
+        asked=_between(keys, keys[numbers[0] - 1], keys[numbers[-1] - 1]),
         point_ids=np.array(order, dtype=np.int64),
         points=np.array([found[i] for i in order]).reshape(-1, 3),
         angle=float(np.median(angles)) if len(angles) > 0 else 0.0,
         points_per_frame=float(np.median(seen)),
         error=float(reconstruction.compute_mean_reprojection_error()),
     )
+
+
+def _between(keys: list[int], first: int, last: int) -> int:
+    """Keyframes from one to another, both counted."""
+    return sum(first <= key <= last for key in keys)
 
 
 def _widest_angle(point: np.ndarray, centres: Float[np.ndarray, "C 3"]) -> float:

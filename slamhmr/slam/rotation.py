@@ -11,6 +11,9 @@ from slamhmr.errors import BackendError
 from slamhmr.geometry import rigid
 from slamhmr.masks import person_mask
 from slamhmr.slam.bearings import average_rotations, fit_rotation
+from slamhmr.slam.classify import telling_pairs
+from slamhmr.slam.focal import Focal, focal_note, focal_of_turn
+from slamhmr.slam.restarts import solve_pieces
 from slamhmr.slam.tracks import Tracks, follow_background
 from slamhmr.types import CameraTrack, Observations, Video
 from slamhmr.video import read_frames
@@ -30,6 +33,7 @@ class Options:
 
     longest_side: int = 640  # px at which the background is followed
     features: int = 800  # background points wanted in each frame
+    refine_focal: bool = False  # it was guessed: take what the turn says, where it does
 
 
 def track_camera(
@@ -51,7 +55,16 @@ def track_camera(
         count=options.features,
         progress=progress,
     )
-    return turn(video, observations, tracks, intrinsics, ("rotation-only on the user's word",))
+    notes = ("rotation-only on the user's word",)
+
+    def solve(piece: Tracks) -> CameraTrack:
+        found = None
+        if options.refine_focal:
+            pairs = telling_pairs(piece)
+            found = focal_of_turn(piece, pairs, intrinsics.double().numpy())
+        return turn(video, observations, piece, intrinsics, notes, focal=found)
+
+    return solve_pieces(tracks, solve)
 
 
 def turn(
@@ -60,11 +73,17 @@ def turn(
     tracks: Tracks,
     intrinsics: Float[Tensor, "4"],
     notes: tuple[str, ...],
+    *,
+    focal: Focal | None = None,
 ) -> CameraTrack:
     """Track of a camera that only turns, frame 0 at identity; its centre stays at the origin.
 
-    Raises BackendError when a frame shares too few background points with the frames before.
+    `focal`: the estimate to use instead of the focal length of `intrinsics`. Raises BackendError
+    when a frame shares too few background points with the frames before.
     """
+    if focal is not None:
+        notes = (*notes, focal_note(focal, float(intrinsics[0])))
+        intrinsics = focal.applied_to(intrinsics)
     k = intrinsics.double().numpy()
     keys, reference, from_reference, error = _chain(tracks, k)
     edges = [
@@ -77,7 +96,8 @@ def turn(
     for a, b, rotation, _ in edges:
         if b == a + 1:
             world_from_key[b] = world_from_key[a] @ rotation.T
-    returns = _returning_views(video, observations, keys, world_from_key, k, tracks.unit)
+    numbers = [tracks.number(key) for key in keys]
+    returns = _returning_views(video, observations, numbers, world_from_key, k, tracks.unit)
     everything = edges + returns
     if len(everything) > 0:
         world_from_key = average_rotations(
@@ -97,6 +117,7 @@ def turn(
         moving=False,
         source="rotation",
         notes=(*notes, text),
+        focal_sigma=None if focal is None else torch.tensor(focal.sigma, dtype=torch.float64),
     )
 
 
@@ -145,9 +166,9 @@ def _relative(
         if agreeing >= FEWEST:
             return rotation, agreeing
     raise BackendError(
-        f"camera: frames {first} and {second} share too few background points for a rotation "
-        f"({len(ids)}, at least {FEWEST} must agree); at a cut, solve each take by itself "
-        "('frames' in sequence.yaml), otherwise give cameras.npz"
+        f"camera: frames {tracks.number(first)} and {tracks.number(second)} share too few "
+        f"background points for a rotation ({len(ids)}, at least {FEWEST} must agree); at a cut, "
+        "solve each take by itself ('frames' in sequence.yaml), otherwise give cameras.npz"
     )
 
 

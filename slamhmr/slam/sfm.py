@@ -1,18 +1,18 @@
 """Camera that travels: COLMAP on keyframes, then a pose in every frame."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.errors import BackendError
-from slamhmr.geometry import apply, invert
-from slamhmr.slam.checks import distrust_model, distrust_path
-from slamhmr.slam.gaps import bridge
-from slamhmr.slam.mapping import POSE_ERROR, Model, map_keyframes
+from slamhmr.slam.focal import focal_note
+from slamhmr.slam.paths import Path, trusted_paths
+from slamhmr.slam.pieces import join
+from slamhmr.slam.restarts import solve_pieces
 from slamhmr.slam.rotation import turn
 from slamhmr.slam.tracks import Tracks, follow_background
 from slamhmr.types import CameraTrack, Observations, Video
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 STEP = 12.0  # px at 640 px width that the background moves between keyframes
 NEAREST, FURTHEST = 3, 6  # frames between keyframes
-FEWEST = 12  # points for the pose of a frame
+LEAST_SHARE = 0.5  # of the frames that must have a pose
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Options:
     features: int = 800  # background points wanted in each frame
     max_keyframes: int = 200  # more are thinned out evenly
     allow_degraded: bool = False  # rotation-only with a note instead of an error
+    refine_focal: bool = False  # it was guessed: take what the reconstruction says, where it does
 
 
 def track_camera(
@@ -54,7 +55,9 @@ def track_camera(
         progress=progress,
     )
     notes = ("travelling on the user's word",)
-    return travel(video, observations, tracks, intrinsics, options, notes)
+    return solve_pieces(
+        tracks, lambda piece: travel(video, observations, piece, intrinsics, options, notes)
+    )
 
 
 def travel(
@@ -67,19 +70,23 @@ def travel(
 ) -> CameraTrack:
     """Checked path of a travelling camera; its unit of length is the median depth of the scene.
 
-    Raises BackendError with what failed and what the user can do; with `allow_degraded` the
-    rotations alone are returned instead, with a note that says so.
+    Where the reconstruction falls apart, each part is a segment. Raises BackendError with what
+    failed and what the user can do; with `allow_degraded` the rotations alone are returned
+    instead, with a note that says so.
     """
-    k = intrinsics.double().numpy()
-    model = map_keyframes(tracks, choose_keyframes(tracks, options.max_keyframes), k)
-    if model is None:
-        reasons = ["no reconstruction was found"]
-    else:
-        reasons = distrust_model(model, tracks.unit)
-        if len(reasons) == 0:
-            poses, points, measured = every_frame(tracks, model, k)
-            reasons = distrust_path(poses.numpy(), measured, video.fps)
-    if len(reasons) > 0 or model is None:
+    keys = choose_keyframes(tracks, options.max_keyframes)
+    paths, reasons = trusted_paths(
+        tracks,
+        keys,
+        intrinsics.double().numpy(),
+        video.fps,
+        refine_focal=options.refine_focal,
+    )
+    count = len(tracks.ids)
+    share = sum(int(path.measured.sum()) for path in paths) / count
+    if len(paths) > 0 and share < LEAST_SHARE:
+        reasons = [f"only {100 * share:.0f} % of the frames have a pose", *reasons]
+    if len(paths) == 0 or share < LEAST_SHARE:
         failure = f"the camera travels but its path cannot be trusted: {'; '.join(reasons)}"
         if not options.allow_degraded:
             raise BackendError(
@@ -87,34 +94,37 @@ def travel(
                 "allow_degraded=true to go on with rotations only and a camera that stays put"
             )
         log.warning("camera: %s; degraded to rotation-only as allowed", failure)
-        return turn(
-            video,
-            observations,
-            tracks,
-            intrinsics,
-            (*notes, f"DEGRADED to rotation-only: {failure}"),
-        )
+        degraded = f"DEGRADED to rotation-only: {failure}"
+        return turn(video, observations, tracks, intrinsics, (*notes, degraded))
+    parts = [_track(path, video, tracks, intrinsics) for path in paths]
+    joined = join(parts)
+    again: tuple[str, ...] = ()
+    if len(parts) > 1:
+        where = ", ".join(str(tracks.number(path.first)) for path in paths[1:])
+        again = (f"the reconstruction falls apart and begins anew at frame {where}",)
+    return replace(joined, notes=(*notes, *again, *joined.notes))
+
+
+def _track(path: Path, video: Video, tracks: Tracks, intrinsics: Float[Tensor, "4"]) -> CameraTrack:
+    """One part of a reconstruction as a track of its frames."""
+    model, found = path.model, path.model.focal
+    lens = intrinsics.double() if found is None else found.applied_to(intrinsics)
+    text = f"structure from motion: {len(model.frames)} of {model.asked} keyframes, "
+    text += f"{len(model.points)} points, {model.points_per_frame:.0f} per keyframe, reprojection "
+    text += f"{model.error / tracks.unit:.2f} px at 640 px width, parallax {model.angle:.1f} deg"
+    notes = (text,) if found is None else (text, focal_note(found, float(intrinsics[0])))
     return CameraTrack(
-        world_from_cam=poses,
-        intrinsics=intrinsics.double().repeat(len(poses), 1),
+        world_from_cam=path.poses,
+        intrinsics=lens.repeat(len(path.poses), 1),
         image_size=video.image_size,
         scale_known=False,
         moving=True,
         source="sfm",
-        points=points,
-        notes=(*notes, *_story(model, measured, tracks.unit)),
+        points=path.points,
+        notes=notes,
+        lost=None if path.measured.all() else torch.from_numpy(~path.measured),
+        focal_sigma=None if found is None else torch.tensor(found.sigma, dtype=torch.float64),
     )
-
-
-def _story(model: Model, measured: np.ndarray, unit: float) -> tuple[str, ...]:
-    """Sentences for the report."""
-    text = f"structure from motion: {len(model.frames)} of {model.asked} keyframes, "
-    text += f"{len(model.points)} points, {model.points_per_frame:.0f} per keyframe, reprojection "
-    text += f"{model.error / unit:.2f} px at 640 px width, parallax {model.angle:.1f} deg"
-    missing = int((~measured).sum())
-    if missing == 0:
-        return (text,)
-    return text, f"camera interpolated in {missing} of {len(measured)} frames"
 
 
 def choose_keyframes(tracks: Tracks, most: int) -> list[int]:
@@ -132,62 +142,3 @@ def choose_keyframes(tracks: Tracks, most: int) -> list[int]:
     if len(keys) > most:
         keys = [keys[i] for i in np.linspace(0, len(keys) - 1, most).round().astype(int)]
     return keys
-
-
-def every_frame(
-    tracks: Tracks, model: Model, intrinsics: Float[np.ndarray, "4"]
-) -> tuple[Float[Tensor, "T 4 4"], Float[Tensor, "M 3"], Bool[np.ndarray, "T"]]:
-    """Poses of all frames, the scene's points, and which poses are measured.
-
-    Frame 0 at identity, median scene depth 1.
-
-    Keyframes keep the poses of the bundle adjustment, other frames are resected from the points
-    they follow, frames with fewer than FEWEST of them are interpolated.
-    """
-    count = len(tracks.ids)
-    poses = torch.eye(4, dtype=torch.float64).repeat(count, 1, 1)
-    measured = np.zeros(count, dtype=bool)
-    poses[model.frames] = torch.from_numpy(model.world_from_cam)
-    measured[model.frames] = True
-    for frame in np.flatnonzero(~measured):
-        pose = _resect(tracks, model, int(frame), intrinsics)
-        if pose is not None:
-            poses[frame] = pose
-            measured[frame] = True
-    poses = bridge(poses, torch.from_numpy(measured))
-    cam_from_world = invert(torch.from_numpy(model.world_from_cam)).numpy()
-    depths = []
-    for row, frame in enumerate(model.frames):
-        seen = np.isin(model.point_ids, tracks.ids[frame])
-        depths.append(model.points[seen] @ cam_from_world[row, 2, :3] + cam_from_world[row, 2, 3])
-    unit = float(np.median(np.concatenate(depths)))
-    points = apply(invert(poses[0]), torch.from_numpy(model.points).double()) / unit
-    poses = invert(poses[0]) @ poses
-    poses[:, :3, 3] /= unit
-    return poses, points, measured
-
-
-def _resect(
-    tracks: Tracks, model: Model, frame: int, intrinsics: np.ndarray
-) -> Float[Tensor, "4 4"] | None:
-    """Pose of one frame from the points it follows; None if too few agree."""
-    import pycolmap
-
-    _, here, there = np.intersect1d(
-        tracks.ids[frame], model.point_ids, assume_unique=True, return_indices=True
-    )
-    if len(here) < FEWEST:
-        return None
-    width, height = tracks.image_size
-    camera = pycolmap.Camera(model="PINHOLE", width=width, height=height, params=intrinsics)
-    options = pycolmap.AbsolutePoseEstimationOptions()
-    options.ransac.random_seed = 0
-    options.ransac.max_error = POSE_ERROR * tracks.unit
-    found = pycolmap.estimate_and_refine_absolute_pose(
-        tracks.points[frame][here], model.points[there], camera, options
-    )
-    if found is None or found["num_inliers"] < max(FEWEST, 0.5 * len(here)):
-        return None
-    pose = torch.eye(4, dtype=torch.float64)
-    pose[:3] = torch.from_numpy(found["cam_from_world"].inverse().matrix())
-    return pose

@@ -26,9 +26,11 @@ def track_camera(
     return stand_still(video, intrinsics, "camera taken as static on the user's word, not measured")
 
 
-def stand_still(video: Video, intrinsics: Float[Tensor, "4"], note: str) -> CameraTrack:
-    """Track of a camera that does not move, with the reason as a note."""
-    count = video.frame_count
+def stand_still(
+    video: Video, intrinsics: Float[Tensor, "4"], note: str, *, frames: int | None = None
+) -> CameraTrack:
+    """Track of a camera that does not move, with the reason as a note; of all frames or a few."""
+    count = video.frame_count if frames is None else frames
     return CameraTrack(
         world_from_cam=torch.eye(4, dtype=torch.float64).repeat(count, 1, 1),
         intrinsics=intrinsics.double().repeat(count, 1),

@@ -1,11 +1,12 @@
 """Background points followed through the clip: the raw material of every camera decision."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from slamhmr.masks import person_mask
 from slamhmr.types import Observations, Video
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 UNIT_WIDTH = 640  # thresholds in "units": px of the picture scaled to this longest side
 ROUND_TRIP = 0.5  # working px, forward-backward error above which a point counts as lost
 SPACING = 7  # working px between new points
+RECOVER = 24  # points; with fewer left, those of the last frame with more are sought again ...
+PATIENCE = 60  # ... for so many frames
 REFRESH = 0.75  # new points are sought once fewer than this share of the wanted number live
 
 
@@ -26,6 +29,22 @@ class Tracks:
     ids: tuple[Int[np.ndarray, "_"], ...]  # ascending in every frame
     points: tuple[Float[np.ndarray, "_ 2"], ...]
     image_size: tuple[int, int]
+    # Frames after a loss in which points of an earlier frame were found again: (earlier, later).
+    links: tuple[tuple[int, int], ...] = ()
+    numbers: tuple[int, ...] | None = None  # of the frames in the clip; None: all of them
+
+    def number(self, frame: int) -> int:
+        """Number in the clip of a frame of these tracks."""
+        return frame if self.numbers is None else self.numbers[frame]
+
+    def only(self, frames: Sequence[int]) -> "Tracks":
+        """The tracks in some of the frames."""
+        return Tracks(
+            tuple(self.ids[frame] for frame in frames),
+            tuple(self.points[frame] for frame in frames),
+            self.image_size,
+            numbers=tuple(self.number(frame) for frame in frames),
+        )
 
     @property
     def unit(self) -> float:
@@ -48,7 +67,8 @@ def follow_background(
     """Follow up to `count` corners that lie on nobody, by pyramidal Lucas-Kanade, frame to frame.
 
     Works on the grey picture reduced to `longest_side`; a point ends when tracking back does not
-    return within ROUND_TRIP, when a person covers it or when it leaves the picture.
+    return within ROUND_TRIP, when a person covers it or when it leaves the picture. After a loss
+    (a flash, a hand before the lens) the points of the last good frame are sought for a while.
     """
     from tqdm import tqdm
 
@@ -59,7 +79,18 @@ def follow_background(
     for frame, image in frames:
         people = person_mask(observations, frame, follower.size)
         follower.step(image, ~people)
-    return Tracks(tuple(follower.ids), tuple(follower.points), video.image_size)
+    links = tuple(follower.links)
+    return Tracks(tuple(follower.ids), tuple(follower.points), video.image_size, links)
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What was followed in one frame, working px."""
+
+    frame: int
+    grey: UInt8[np.ndarray, "h w"]
+    points: Float32[np.ndarray, "P 2"]
+    ids: Int[np.ndarray, "P"]
 
 
 class _Follower:
@@ -76,6 +107,9 @@ class _Follower:
         self._grey: np.ndarray | None = None
         self._live = np.zeros((0, 2), np.float32)
         self._live_ids = np.zeros(0, np.int64)
+        self._good: _Sight | None = None  # the last frame before a loss
+        self._waited = 0  # frames since then
+        self.links: list[tuple[int, int]] = []
 
     def step(self, image: np.ndarray, free: Bool[np.ndarray, "h w"]) -> None:
         """Take the next RGB frame; `free` is true on the background."""
@@ -85,14 +119,36 @@ class _Follower:
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         if self._grey is not None and len(self._live) > 0:
             moved, kept = _flow(self._grey, grey, self._live)
-            cells = np.clip(np.round(moved).astype(int), 0, np.array(self.size) - 1)
-            kept &= free[cells[:, 1], cells[:, 0]]
+            kept &= self._on_background(moved, free)
             self._live, self._live_ids = moved[kept], self._live_ids[kept]
+        self._find_again(grey, free)
         if len(self._live) < REFRESH * self.count:
             self._add(grey, free)
         self._grey = grey
         self.ids.append(self._live_ids.copy())
         self.points.append((self._live.astype(np.float64) + 0.5) * self.full)
+        if self._waited == 0 and len(self._live) >= RECOVER:
+            self._good = _Sight(len(self.ids) - 1, grey, self._live, self._live_ids)
+
+    def _on_background(self, points: np.ndarray, free: np.ndarray) -> Bool[np.ndarray, "P"]:
+        cells = np.clip(np.round(points).astype(int), 0, np.array(self.size) - 1)
+        return np.asarray(free[cells[:, 1], cells[:, 0]])
+
+    def _find_again(self, grey: np.ndarray, free: np.ndarray) -> None:
+        """After a loss, add the points of the last good frame that are found in this one."""
+        if self._good is None or (self._waited == 0 and len(self._live) >= RECOVER):
+            return
+        self._waited += 1
+        moved, kept = _flow(self._good.grey, grey, self._good.points, aligned=True)
+        kept &= self._on_background(moved, free) & ~np.isin(self._good.ids, self._live_ids)
+        if kept.sum() >= RECOVER:
+            self.links.append((self._good.frame, len(self.ids)))
+            self._live = np.concatenate([moved[kept], self._live])
+            self._live_ids = np.concatenate([self._good.ids[kept], self._live_ids])
+            order = np.argsort(self._live_ids)
+            self._live, self._live_ids = self._live[order], self._live_ids[order]
+        if kept.sum() >= RECOVER or self._waited > PATIENCE:
+            self._waited = 0
 
     def _add(self, grey: np.ndarray, free: np.ndarray) -> None:
         """Seek new corners away from the living ones."""
@@ -113,9 +169,16 @@ class _Follower:
 
 
 def _flow(
-    before: np.ndarray, after: np.ndarray, points: Float[np.ndarray, "P 2"]
+    before: np.ndarray,
+    after: np.ndarray,
+    points: Float[np.ndarray, "P 2"],
+    *,
+    aligned: bool = False,
 ) -> tuple[Float[np.ndarray, "P 2"], Bool[np.ndarray, "P"]]:
-    """Positions of `points` in the next picture, and which came back when tracked in reverse."""
+    """Positions of `points` in the next picture, and which came back when tracked in reverse.
+
+    `aligned` begins where the shift of the whole picture takes them, for pictures far apart.
+    """
     import cv2
 
     settings: dict[str, Any] = {
@@ -124,8 +187,14 @@ def _flow(
         "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01),
     }
     column = np.ascontiguousarray(points[:, None])
-    moved, there, _ = cv2.calcOpticalFlowPyrLK(before, after, column, None, **settings)
-    back, again, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, None, **settings)
+    shift: Float32[np.ndarray, "2"] = np.zeros(2, np.float32)
+    if aligned:
+        window = cv2.createHanningWindow(before.shape[::-1], cv2.CV_32F)
+        pair = [np.float32(image) for image in (before, after)]
+        shift = np.array(cv2.phaseCorrelate(pair[0], pair[1], window)[0], np.float32)
+    settings["flags"] = cv2.OPTFLOW_USE_INITIAL_FLOW
+    moved, there, _ = cv2.calcOpticalFlowPyrLK(before, after, column, column + shift, **settings)
+    back, again, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, moved - shift, **settings)
     moved, back = moved[:, 0], back[:, 0]
     height, width = after.shape
     inside = (moved > 2).all(axis=1) & (moved < np.array([width - 3, height - 3])).all(axis=1)

@@ -94,7 +94,7 @@ def test_flipped_view_is_named():
 
 def test_gap_is_named():
     measured = np.ones(90, dtype=bool)
-    measured[20:60] = False
+    measured[10:80] = False
     assert "no measured pose" in verdict(path(walk()), measured)
 
 

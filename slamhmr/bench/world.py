@@ -35,6 +35,7 @@ LIMITS = {
     "mutual_cm": 10.0,
 }  # fmt: skip
 FAMILY_FACTOR = 2.0
+LEAST_COVERAGE = 0.9  # of the true frames, in a family's mean: what is left out has no error
 REGIONS = (0.85, 0.95)  # share of the truth inside the 90 % regions, over all scenes
 UNITS = {
     "scale_moving": "%", "scale_still": "%", "W": "mm", "WA": "mm", "PA": "mm", "RTE": "%",
@@ -132,7 +133,8 @@ def summary(rows: Sequence[Row], words: Sequence[str]) -> str:
     return (
         f"# One metric world\n\n`{command}`: {len(rows)} scenes of {len(families)} families. "
         "Medians over scenes; shares inside the 90 % regions and coverage are means. Scale is that "
-        f"of the camera's path where it travels, else of people's distances from it; units: {_units()}.\n\n"
+        "of the camera's path where it travels, else of people's distances from it; units: "
+        f"{_units()}.\n\n"
         f"```\n{format_rows(lines)}\n```\n\n{verdict}\n"
     )
 
@@ -161,6 +163,12 @@ def outside(rows: Sequence[Row]) -> list[str]:
             wrong.append(
                 f"all scenes: {name}, the 90 % region holds {100 * share:.1f} %, not "
                 f"{100 * REGIONS[0]:.0f} to {100 * REGIONS[1]:.0f} %"
+            )
+    for family in families:
+        share = _mean([row for row in rows if row["family"] == family], "coverage")
+        if share is not None and share < LEAST_COVERAGE:
+            wrong.append(
+                f"family '{family}': only {100 * share:.0f} % of the true frames are solved"
             )
     refused = [f"{row['family']} {row['seed']}" for row in rows if row["failed"] == "refused"]
     if len(refused) > 0:

@@ -49,9 +49,9 @@ FAMILIES: dict[str, tuple[Mapping[str, Any], ...]] = {
         {"camera": "sway", "motion": "walk"},
     ),
     "drive": (
-        {"camera": "drive", "motion": "straight", "frames": 180},
-        {"camera": "drive", "motion": "run", "frames": 180},
-        {"camera": "drive", "motion": "walk", "frames": 200, "people": 2},
+        {"camera": "drive", "motion": "straight", "frames": 150},
+        {"camera": "drive", "motion": "run", "frames": 150},
+        {"camera": "drive", "motion": "walk", "frames": 160, "people": 2},
     ),
     "occlusion": (
         {"camera": "follow", "motion": "stroll", "occlusions": True, "hidden_seconds": 1.5},

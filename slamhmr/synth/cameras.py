@@ -19,7 +19,7 @@ SHAKE_METRES, SHAKE_RADIANS = 0.02, 0.012
 NEAREST_PERSON = 3.0  # m from a camera that stays in place: a person fills the picture
 AIM_HEIGHT = 0.92  # m, the picture's centre looks at people's hips
 DRIVE = (2.0, 8.0)  # m/s, a camera that drives
-DRIVE_NEAR, DRIVE_FAR, DRIVE_ASIDE = 4.0, 22.0, 1.2  # m to the people: at the end, at most; beside
+DRIVE_NEAR, DRIVE_FAR, DRIVE_ASIDE = 3.8, 24.0, 1.2  # m to the people: at the end, at most; beside
 
 
 @dataclass(frozen=True)

@@ -83,12 +83,14 @@ def observe(scene: Scene, body: BodyModel, spec: SceneSpec) -> tuple[Observation
     width, height = spec.image_size
     inside = (exact >= 0).all(-1) & (exact[..., 0] < width) & (exact[..., 1] < height)
     sight.confidence[~inside | (distance < NEAREST)] = 0
+    boxes = _boxes(sight, spec.image_size)
+    sight.confidence[np.isnan(boxes).any(-1)] = 0  # a sliver at the border is no detection
     observations = Observations(
         person_id=torch.arange(1, len(exact) + 1),
         keypoints=torch.from_numpy(sight.keypoints),
         confidence=torch.from_numpy(sight.confidence),
         keypoint_names=KEYPOINTS,
-        boxes=torch.from_numpy(_boxes(sight, spec.image_size)),
+        boxes=torch.from_numpy(boxes),
         image_size=spec.image_size,
         fps=spec.fps,
         timestamps=torch.arange(spec.frames, dtype=torch.float64) / spec.fps,
@@ -213,7 +215,7 @@ def _boxes(sight: _Sight, image_size: tuple[int, int]) -> Array:
     boxes = np.concatenate(
         [np.clip(low - margin, 0, limit), np.clip(high + margin, 0, limit)], axis=-1
     )
-    boxes[~seen.any(-1)] = np.nan
+    boxes[~seen.any(-1) | (boxes[..., 2:] <= boxes[..., :2]).any(-1)] = np.nan
     return boxes
 
 

@@ -106,11 +106,11 @@ def _walk_on(line: Timeline, seconds: float, rng: np.random.Generator) -> None:
 
 
 def _out_and_back(line: Timeline, until: float, rng: np.random.Generator) -> None:
-    """Walk five metres ahead, turn round, come back the same way, and stand."""
+    """Walk some three metres ahead, turn round, come back the same way, and stand."""
     level = np.zeros_like(line.times)
     for leg in range(2):
         speed = rng.uniform(1.35, 1.6)
-        actions.walk(line, 5.2 / speed, speed, level, rng.choice([-1.0, 1.0]))
+        actions.walk(line, 3.9 / speed, speed, level, rng.choice([-1.0, 1.0]))
         if leg == 0:
             actions.turn(line, float(rng.choice([-1.0, 1.0])) * np.pi)
     if line.clock < until:

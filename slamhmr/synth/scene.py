@@ -133,6 +133,10 @@ def make_scene(spec: SceneSpec, body: BodyModel) -> Scene:
         betas = of_stature(betas, body, np.random.default_rng([spec.seed, 53]), spec.stature)
     placed = _placed(spec, body, betas, rng)
     root, pelvis, rotations, contacts = _stacked(placed)
+    support = _support(placed)
+    if support is not None:  # the lowest that anybody stands on is the floor
+        pelvis = pelvis - np.array([0.0, 0.0, support.min()])
+        support = support - support.min()
     intrinsics = _intrinsics(spec, rng)
     distance = spec.camera_distance if spec.camera_distance is not None else rng.uniform(4.2, 5.5)
     wish = cameras.CameraWish(
@@ -140,7 +144,6 @@ def make_scene(spec: SceneSpec, body: BodyModel) -> Scene:
         tilt=float(np.deg2rad(spec.gravity_tilt_deg) * rng.standard_normal()),
         angle=None if spec.traffic == "apart" else traffic.VIEW_ANGLE,
     )  # fmt: skip
-    support = _support(placed)
     world_from_cam = _film(spec, wish, traffic.followed(spec.traffic, pelvis), support, rng)
     origin = np.array([*world_from_cam[0, :2, 3], 0.0])
     world_from_cam[:, :3, 3] -= origin

@@ -29,7 +29,8 @@ def test_feet_stand_on_their_support_and_do_not_slide(kind: str) -> None:
     both = down[:, 1:] & down[:, :-1]
     step = (feet[:, 1:] - feet[:, :-1]).norm(dim=-1)[both]
     assert float(step.max()) < 1e-6
-    assert float(scene.support.min()) == 0.0 and float(scene.support.max()) > 0.09
+    assert float(scene.support.min()) == 0.0
+    assert float(scene.support.max()) > 0.09
 
 
 def test_a_drop_is_a_free_fall_from_one_level_to_the_next() -> None:
@@ -52,7 +53,9 @@ def test_who_leaves_is_not_valid_until_he_is_back() -> None:
     scene = make_scene(spec, BODY)
     gone = ~scene.valid[0]
     assert 1.5 * FPS < int(gone.sum()) < 6 * FPS
-    assert bool(scene.valid[0, 0]) and bool(scene.valid[0, -1]) and bool(scene.valid[1].all())
+    assert bool(scene.valid[0, 0])
+    assert bool(scene.valid[0, -1])
+    assert bool(scene.valid[1].all())
     image, _ = project_truth(scene, BODY)
     size = torch.tensor(spec.image_size)
     inside = ((image[0] >= 0) & (image[0] < size)).all(dim=-1).any(dim=-1)

@@ -21,7 +21,9 @@ def test_a_cut_goes_to_another_camera_in_another_world_and_scale() -> None:
     jump = (scene.world_from_cam[40, :3, 3] - scene.world_from_cam[39, :3, 3]).norm()
     assert float(jump) > 0.5
     track = slam_track(scene, spec)
-    assert track.segments is not None and track.segments.tolist() == [40] and track.lost is None
+    assert track.segments is not None
+    assert track.segments.tolist() == [40]
+    assert track.lost is None
     scales = []
     for piece in (slice(0, 40), slice(40, 80)):
         ours, truth = track.world_from_cam[piece], scene.world_from_cam[piece]
@@ -41,9 +43,12 @@ def test_slam_restarts_after_lost_frames() -> None:
     )
     scene = make_scene(spec, BODY)
     track, (start,) = slam_track(scene, spec), restart_frames(spec)
-    assert track.segments is not None and track.segments.tolist() == [start]
-    assert track.lost is not None and bool(track.lost[start - 9 : start].all())
-    assert not bool(track.lost[start]) and int(track.lost.sum()) == 18
+    assert track.segments is not None
+    assert track.segments.tolist() == [start]
+    assert track.lost is not None
+    assert bool(track.lost[start - 9 : start].all())
+    assert not bool(track.lost[start])
+    assert int(track.lost.sum()) == 18
     assert bool(torch.isfinite(track.world_from_cam).all())
     held = track.world_from_cam[start - 9 : start]
     torch.testing.assert_close(held, track.world_from_cam[start - 10].expand(9, 4, 4))

@@ -134,7 +134,7 @@ def summary(rows: Sequence[Row], words: Sequence[str]) -> str:
         f"# One metric world\n\n`{command}`: {len(rows)} scenes of {len(families)} families. "
         "Medians over scenes; shares inside the 90 % regions and coverage are means. Scale is that "
         "of the camera's path where it travels, else of people's distances from it; units: "
-        f"{_units()}.\n\n"
+        f"{_units()}; `silent`: scenes beyond twice a limit that pass their gates.\n\n"
         f"```\n{format_rows(lines)}\n```\n\n{verdict}\n"
     )
 
@@ -176,12 +176,18 @@ def outside(rows: Sequence[Row]) -> list[str]:
     return wrong
 
 
+def far_off(row: Row) -> bool:
+    """True where a scene is beyond `FAMILY_FACTOR` times a limit; with exit 0, nobody says so."""
+    return any(float(row.get(name, 0.0)) > FAMILY_FACTOR * most for name, most in LIMITS.items())
+
+
 def _line(title: str, rows: Sequence[Row]) -> Row:
     line: dict[str, float | int | str] = {"family": title, "scenes": len(rows)}
     for name in (*COLUMNS, *MEANS):
         value = _mean(rows, name) if name in MEANS else _median(rows, name)
         line[name] = "-" if value is None else value
     line["below_gates"] = sum(int(row["exit"]) != 0 for row in rows)
+    line["silent"] = sum(int(row["exit"]) == 0 and far_off(row) for row in rows)
     seconds = [float(row["seconds"]) for row in rows if "seconds" in row]
     line["seconds"] = sum(seconds)
     return line

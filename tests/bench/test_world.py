@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slamhmr.bench.world import WorldSpec, jobs_of, outside, run, summary
+from slamhmr.bench.world import WorldSpec, far_off, jobs_of, outside, run, summary
 from slamhmr.bench.world_scenes import FAMILIES, world_scene
 from slamhmr.errors import ConfigError
 
@@ -30,6 +30,13 @@ def test_nothing_is_said_where_everything_holds() -> None:
     rows = [{"family": family, "seed": 1, **HOLDS} for family in ("orbit", "cut")]
     assert outside(rows) == []
     assert "Everything holds." in summary(rows, ["scenes=1"])
+
+
+def test_who_is_far_off_and_passes_is_counted() -> None:
+    rows = [{"family": "cut", "seed": 1, **HOLDS}, {"family": "cut", "seed": 2, **HOLDS, "W": 181}]
+    last = next(line for line in summary(rows, []).splitlines() if line.strip().startswith("all"))
+    assert [far_off(row) for row in rows] == [False, True]
+    assert last.split()[-3:-1] == ["0", "1"]
 
 
 def test_sentences_on_limits_families_regions_and_refusals() -> None:
@@ -60,7 +67,7 @@ def test_wrong_words_are_refused(words: list[str], message: str, tmp_path: Path)
 
 @pytest.mark.slow
 def test_one_small_scene_is_written_solved_and_scored(tmp_path: Path) -> None:
-    table = run(["families=crossing", "scenes=1", "frames=30"], tmp_path)
+    table = run(["families=crossing", "scenes=1", "frames=16"], tmp_path)
     assert "crossing" in table
     assert "limit" in table
     header, line = (tmp_path / "world.csv").read_text().splitlines()[:2]

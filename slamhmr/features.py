@@ -15,6 +15,7 @@ from torch import Tensor
 from slamhmr.body import forward_points
 from slamhmr.cameras import Placed
 from slamhmr.layout import POSE_COLUMNS, ROOT_COLUMNS, BorderLayout
+from slamhmr.neighbours import Neighbours
 from slamhmr.scene import Evidence, PointSet, Scene
 from slamhmr.skeleton import BODY_JOINT_COUNT
 from slamhmr.solve.manifolds import left_jacobian, skew
@@ -41,6 +42,7 @@ class PersonFeatures:
     ground: Float[Tensor, "4"]
     up: Float[Tensor, "3"]  # against gravity
     jitter_free: bool
+    neighbours: Neighbours | None = None  # where a term looks at other people
 
     @property
     def metric_centres(self) -> Float[Tensor, "T 3"]:

@@ -11,6 +11,7 @@ not depend on them at all, and world points have the derivatives of C_t and Q_t.
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import roma
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from slamhmr.body import BodyModel
 from slamhmr.cameras import MODES, Placed, Rig
+from slamhmr.capsules import Capsules, capsules_of
 from slamhmr.layout import BorderLayout
 from slamhmr.skeleton import BODY_JOINT_COUNT, CONTACT_POINTS, KEYPOINTS, SMPL_JOINTS
 from slamhmr.solve.manifolds import compose_rotation
@@ -178,6 +180,11 @@ class PointSet:
     def height(self, betas: Float[Tensor, "B"]) -> Float[Tensor, ""]:
         """Stature, metres."""
         return self.height_template + betas @ self.height_directions
+
+    @cached_property
+    def capsules(self) -> Capsules:
+        """The body as capsules about its bones."""
+        return capsules_of(self.body, self.names)
 
 
 def point_set(body: BodyModel, others: tuple[str, ...] | None = None) -> PointSet:

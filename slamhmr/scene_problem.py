@@ -1,7 +1,7 @@
 """The energy of a stage: which unknowns it frees, which terms it minimises, on which evidence."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from slamhmr.evidence import gather_evidence, scene_of
 from slamhmr.features import person_features
 from slamhmr.jitter import settle
 from slamhmr.layout import BorderLayout, Free
+from slamhmr.neighbours import neighbours
 from slamhmr.scene import Evidence, PointSet, Scene, point_set, retract
 from slamhmr.solve.problem import REACH, BorderResidual, ChainShape, Step, Window
 from slamhmr.terms import TERMS, BorderContext, Term, term_settings
@@ -85,6 +86,10 @@ class SceneProblem:
         known = self.evidence[chain]
         part = known.part(start, min(stop + REACH, len(known.times)))
         features = person_features(self.points, part, self.layout, state, chain, start)
+        if "interpenetration" in self.settings:
+            count = len(part.times)
+            others = neighbours(self.points, self.evidence, state, chain, start, count)
+            features = replace(features, neighbours=others)
         residuals = [
             term.person(features, chosen, derivatives)
             for term, chosen in self._terms()

@@ -23,6 +23,7 @@ from slamhmr.types import (
     Result,
     SceneState,
     StageReport,
+    Views,
 )
 
 SCHEMA_VERSION = 1
@@ -34,7 +35,7 @@ DAMAGE = (
     zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, RuntimeError,
 )  # fmt: skip
 
-Value = TypeVar("Value", Observations, CameraTrack, Initial, SceneState, Result)
+Value = TypeVar("Value", Observations, Views, CameraTrack, Initial, SceneState, Result)
 Arrays = dict[str, np.ndarray]
 # Keys of the camera track inside a state file; no field of SceneState has these names.
 _CAMERA_KEYS = tuple(f.name for f in dataclasses.fields(CameraTrack))
@@ -110,7 +111,9 @@ def load(path: Path, kind: type[Value]) -> Value:
     return from_arrays(read_arrays(path), kind, str(path))
 
 
-def to_arrays(value: Observations | CameraTrack | Initial | SceneState | Result) -> Arrays:
+def to_arrays(
+    value: Observations | Views | CameraTrack | Initial | SceneState | Result,
+) -> Arrays:
     """The contract's arrays of a value: field names are the keys, a state's cameras among them."""
     arrays: Arrays = {}
     for field in dataclasses.fields(value):

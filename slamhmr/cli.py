@@ -90,6 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--out", type=Path, metavar="FILE", help="(CHECKPOINT's name).safetensors")
     convert.set_defaults(run=_convert)
 
+    calibration = commands.add_parser(
+        "calibration", help="cameras of SEQ/views/NAME from a Qualisys or TOML calibration"
+    )
+    calibration.add_argument("file", type=Path, metavar="FILE", help="*.qca.txt or *.toml")
+    calibration.add_argument("--seq", type=Path, required=True, metavar="DIR", help="sequence")
+    calibration.set_defaults(run=_calibration)
+
     doctor = commands.add_parser("doctor", help="what is installed, what is missing, what it gives")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -210,6 +217,13 @@ def _bench(options: argparse.Namespace) -> int:
     from importlib import import_module
 
     print(import_module(f"slamhmr.bench.{options.benchmark}").run(options.fields, options.out))
+    return 0
+
+
+def _calibration(options: argparse.Namespace) -> int:
+    from slamhmr.slam.calibration import write_views
+
+    print(f"cameras written of {', '.join(write_views(options.file, options.seq))}")
     return 0
 
 

@@ -128,14 +128,10 @@ def gather_evidence(
     return gathered
 
 
-def standing(state: SceneState, index: int, span: slice) -> dict[str, Tensor | None]:
+def standing(state: SceneState, index: int, span: slice) -> dict[str, Tensor]:
     """What a state says of how one person stands: contacts, what is below them, free fall."""
-    support, flight = state.support, state.flight
-    return {
-        "contacts": state.contacts[index, span],
-        "support": None if support is None else support[index, span],
-        "flight": None if flight is None else flight[index, span],
-    }
+    found = {"contacts": state.contacts, "support": state.support, "flight": state.flight}
+    return {name: value[index, span] for name, value in found.items() if value is not None}
 
 
 def view_evidence(
@@ -215,5 +211,6 @@ def apparent_size(observations: Observations) -> Float[Tensor, "N T"]:
     half = max(1, round(observations.fps / 2))
     padded = torch.nn.functional.pad(side, (half, half), value=torch.nan)
     median = torch.nanmedian(padded.unfold(1, 2 * half + 1, 1), dim=-1).values
+    median[~torch.isfinite(median).any(dim=1)] = 0.0  # of somebody whom this camera never sees
     filled = [fill_gaps(row[:, None], torch.isfinite(row))[:, 0] for row in median]
     return torch.stack(filled).clamp_min(8.0)

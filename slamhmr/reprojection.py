@@ -14,7 +14,6 @@ from slamhmr.views import view_observations
 WELL_SEEN = 0.5  # confidence from which a keypoint counts in the errors that are reported
 # Mean error, % of the box height, below any detector's noise: a start that is nearer took it over.
 EXACT_PERCENT = 0.5
-MAIN = "main"  # name of the main view in scores
 OUTLIER_PERCENT = 10.0  # of the box height; a keypoint further off is wrong, however far
 
 
@@ -80,7 +79,7 @@ def score(
 
     `mean_percent` is the mean of errors cut off at `OUTLIER_PERCENT`: stages are compared by it,
     for a median alone is bought by giving up on the other half of the points. With `views`, of
-    the keypoints of all cameras; `views` then holds the same of each, the main one as `MAIN`.
+    the keypoints of all cameras; `views` then holds the same of each.
     """
     error = reprojection_error(state, observations, body)
     percent = 100 * error / box_heights(observations)[..., None].clamp_min(1)
@@ -92,7 +91,7 @@ def score(
         errors.append(reprojection_error(state, seen, body, camera))
         percents.append(100 * errors[-1] / box_heights(seen)[..., None].clamp_min(1))
     together = _summary(torch.cat(errors, dim=-1), torch.cat(percents, dim=-1), observations)
-    named = zip((MAIN, *views.names), errors, percents, strict=True)
+    named = zip((views.main, *views.names), errors, percents, strict=True)
     return {**together, "views": {n: _summary(e, p, observations) for n, e, p in named}}
 
 

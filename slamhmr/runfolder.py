@@ -44,8 +44,9 @@ class RunFolder:
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         self.folder = folder
         self.seconds: dict[str, float] = {}  # of every step, taken over from its stamp when skipped
+        self.notes: dict[str, dict[str, Any]] = {}  # of every step, taken over like the seconds
         self.skipped: list[str] = []
-        self._overwrite = overwrite
+        self.overwrite = overwrite
         self._stale = False  # a step was computed anew, so every later one is too
         self._lock: int | None = None
 
@@ -56,7 +57,7 @@ class RunFolder:
         for leftover in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
             LOG.info("removing '%s', left by an interrupted run", leftover.name)
             leftover.unlink(missing_ok=True)
-        if self._overwrite:
+        if self.overwrite:
             self._remove([p for p in self.folder.iterdir() if NUMBERED.fullmatch(p.name)])
             self._remove([self.folder / name for name in PRODUCTS])
         return self
@@ -114,13 +115,15 @@ class RunFolder:
             LOG.info("%s: up to date", name)
             self.skipped.append(name)
             self.seconds[name] = float(old.get("seconds", 0.0))
-            return load(path, kind), dict(old.get("note", {}))
+            self.notes[name] = dict(old.get("note", {}))
+            return load(path, kind), self.notes[name]
         self._stale = True
         started = time.perf_counter()
         value = compute()
         self.seconds[name] = time.perf_counter() - started
         self._discard_products()  # not before: a step that fails destroys nothing
-        kept = note() if note is not None else {}
+        kept: dict[str, Any] = note() if note is not None else {}
+        self.notes[name] = kept
         stamp = {**wanted, "version": __version__, "seconds": self.seconds[name], "note": kept}
         save(path, value, stamp=stamp)
         LOG.info("%s: done in %.1f s", name, self.seconds[name])

@@ -58,6 +58,8 @@ class Sequence:
     cameras: Path | None
     initial: Path | None
     found_cuts: tuple[int, ...] | None = None  # in the pixels; None where nobody looked
+    views: tuple["Sequence", ...] = ()  # further cameras, see `slamhmr.viewfolders`
+    view_name: str = "main"  # of this one
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -199,6 +201,21 @@ def choose_people(observations: Observations, sequence: Sequence) -> Observation
         if cut >= count:
             raise InputError(f"sequence.yaml: cut {cut} is not within the frames 1..{count - 1}")
     return observations
+
+
+def with_people(sequence: Sequence, people: list[int]) -> Sequence:
+    """The sequence without what it says of others than `people`: heights and contacts."""
+    settings, constraints = sequence.settings, sequence.constraints
+    heights, corrected = (
+        {person: height for person, height in given.height_m.items() if person in people}
+        for given in (settings, constraints)
+    )
+    contacts = [contact for contact in constraints.contacts if contact.person in people]
+    return dataclasses.replace(
+        sequence,
+        settings=dataclasses.replace(settings, height_m=heights),
+        constraints=dataclasses.replace(constraints, height_m=corrected, contacts=contacts),
+    )
 
 
 def prepare_cameras(

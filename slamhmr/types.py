@@ -65,7 +65,7 @@ class Views:
     cam_from_main: Float[Tensor, "V T 4 4"]  # metres, from the main camera as its track has it
     intrinsics: Float[Tensor, "V T 4"]
     image_sizes: Int[Tensor, "V 2"]
-    notes: tuple[str, ...] = ()  # for the report
+    main: str = "main"  # name of the main view
 
     @property
     def seen(self) -> Bool[Tensor, "N T"]:
@@ -87,6 +87,8 @@ class CameraTrack:
     points: Float[Tensor, "M 3"] | None = (
         None  # sparse points of the static scene, same world and scale
     )
+    # Against gravity, unit, in the track's own world; None: the track does not say it.
+    up: Float[Tensor, "3"] | None = None
     notes: tuple[str, ...] = ()  # for the report: focal guessed, degraded, frames interpolated
     # First frames, above 0, from which on the path lies in a world and a scale of its own: another
     # shot, or SLAM that began anew. None: one world.

@@ -24,6 +24,7 @@ VELOCITY_SIGMA = 0.4  # m/s, of a predicted velocity that comes without one
 AGREEMENT = 1.35  # factor within which feet may refine the scale that the floor's points give
 LYING = 0.7  # cosine of a body's axis with the predicted vertical below which it does not stand
 STANDING_SHARE = 0.2  # of a full vote per frame with which standing people count as the start does
+KNOWN_UP = 0.005  # rad, gravity as calibrated cameras state it
 UP_DOUBT = 0.1  # rad, gravity from people who stand
 CAMERA_HEIGHT = (1.5, 0.6)  # m, mean and scale (Cauchy) of a camera above the floor
 FLOOR_SIGMA = 0.08  # m, height of one standing foot
@@ -50,7 +51,12 @@ def align(
     points, names = _camera_points(initial, body)
     feet, fps = [names.index(name) for name in CONTACT_POINTS], observations.fps
     clearance = body.point_template[feet, 1] - body.v_template[:, 1].min()  # above a flat sole
-    up, doubt = _first_up(initial, points, names, observed, cameras.world_from_cam[:, :3, :3])
+    doubt: float | None = KNOWN_UP
+    if cameras.up is not None:
+        up = cameras.up
+    else:
+        turn = cameras.world_from_cam[:, :3, :3]
+        up, doubt = _first_up(initial, points, names, observed, turn)
     levelled = level_cameras(cameras, up)
     for last in (False, True):
         turn = levelled.world_from_cam[:, :3, :3]
@@ -68,7 +74,7 @@ def align(
         contacts, ground = _contacts_and_floor(
             soles, swung[:, :, feet], observed, fps, cuts, initial.contacts
         )
-        if not last:
+        if not last and cameras.up is None:
             eyes = scale * centres.mean(dim=0)
             up = _floor_normal(soles, contacts, eyes, fps, UP_DOUBT if doubt is None else doubt)
             levelled = level_cameras(levelled, up)
@@ -156,7 +162,8 @@ def level_cameras(cameras: CameraTrack, up: Float[Tensor, "3"]) -> CameraTrack:
     if covariance is not None:
         spin = torch.kron(torch.eye(2, dtype=levelled.dtype), levelled)
         covariance = spin @ covariance @ spin.T
-    return replace(cameras, world_from_cam=moved, covariance=covariance, points=points)
+    known = None if cameras.up is None else vertical
+    return replace(cameras, world_from_cam=moved, covariance=covariance, points=points, up=known)
 
 
 def _scale(

@@ -80,13 +80,11 @@ def write_views(path: Path, folder: Path) -> list[str]:
             raise InputError(
                 f"view '{view.name}' is not in '{path.name}', which has {', '.join(by_name)}"
             )
-        _write_view(by_name[view.name], view)
-    if up is not None:
-        _update(folder / SETTINGS, {"up": up})
+        _write_view(by_name[view.name], up, view)
     return [view.name for view in views]
 
 
-def _write_view(camera: Calibrated, view: Path) -> None:
+def _write_view(camera: Calibrated, up: list[float] | None, view: Path) -> None:
     settings = view / SETTINGS
     content = read_yaml(settings) if settings.exists() else {}
     source = find_video(view, content.get("video"))
@@ -107,6 +105,7 @@ def _write_view(camera: Calibrated, view: Path) -> None:
         scale_known=True,
         moving=False,
         source="calibration",
+        up=None if up is None else torch.tensor(up, dtype=torch.float64),
     )
     write_arrays(view / "cameras.npz", to_arrays(track))
     said: dict[str, Any] = {"intrinsics": [round(v, 4) for v in camera.intrinsics.tolist()]}

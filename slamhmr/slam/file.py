@@ -15,8 +15,10 @@ from slamhmr.slam.trajectories import read_colmap, read_tum
 from slamhmr.types import CameraTrack
 
 REQUIRED = ("world_from_cam", "intrinsics", "image_size", "scale_known", "moving", "source")
-OPTIONAL = ("covariance", "points", "notes", "segments", "lost", "point_segments", "focal_sigma")
-NUMBERS = (*REQUIRED[:5], "focal_sigma")
+OPTIONAL = (
+    "covariance", "points", "notes", "segments", "lost", "point_segments", "focal_sigma", "up"
+)  # fmt: skip
+NUMBERS = (*REQUIRED[:5], "focal_sigma", "up")
 ORTHONORMAL = 1e-3  # largest entry of R R^T - 1 that float32 files and text with 4 digits need
 
 
@@ -132,6 +134,7 @@ def _read_npz(path: Path) -> CameraTrack:
         "lost": (count,),
         "point_segments": (len(arrays["points"]) if "points" in arrays else 0,),
         "focal_sigma": (),
+        "up": (3,),
     }
     for key, shape in shapes.items():
         if key in arrays and arrays[key].shape != shape:
@@ -143,6 +146,7 @@ def _read_npz(path: Path) -> CameraTrack:
         "scale_known",
         "moving",
         "focal_sigma",
+        "up",
     ):
         if key in arrays and arrays[key].dtype.kind not in "biuf":
             raise InputError(f"'{path}': {key} does not hold numbers but {arrays[key].dtype}")
@@ -167,7 +171,18 @@ def _read_npz(path: Path) -> CameraTrack:
         lost=None if lost is None else torch.from_numpy(lost),
         point_segments=_point_segments(arrays, path),
         focal_sigma=_focal_sigma(arrays, path),
+        up=_up(arrays, path),
     )
+
+
+def _up(arrays: dict[str, np.ndarray], path: Path) -> Tensor | None:
+    """Direction against gravity, unit; InputError where it has no length."""
+    if "up" not in arrays:
+        return None
+    up = torch.from_numpy(arrays["up"].astype(np.float64))
+    if not bool(torch.isfinite(up).all()) or float(up.norm()) < 1e-6:
+        raise InputError(f"'{path}': up {up.tolist()} must be a direction, against gravity")
+    return up / up.norm()
 
 
 def _segments(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray | None:

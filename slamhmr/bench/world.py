@@ -45,7 +45,7 @@ COLUMNS = (
     "scale_moving", "scale_still", "W", "WA", "PA", "RTE", "sliding", "jitter", "gravity_deg",
     "mutual_cm",
 )  # fmt: skip
-MEANS = ("in90_abs", "in90_rel", "coverage")
+MEANS = ("in90_abs", "in90_rel", "in90_scale", "coverage")
 
 
 @dataclass(frozen=True)

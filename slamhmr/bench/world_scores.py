@@ -1,5 +1,6 @@
 """Scores of one solved scene of the world benchmark, against its truth."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from slamhmr.synth.scene import Scene
 from slamhmr.types import Result, SceneState
 
 TRAVELS = 0.2  # m rms about its mean: a camera path from which a scale can be read
-SURE = 0.9  # level of the regions
+SURE, SURE_SIGMAS = 0.9, 1.645  # level of the regions; half width of one in one dimension
 SCORES = {  # names of `evaluate`'s -> ours
     "w_mpjpe100_mm": "W", "wa_mpjpe100_mm": "WA", "pa_mpjpe_mm": "PA", "rte_percent": "RTE",
     "foot_sliding_mm": "sliding", "jitter_10m_per_s3": "jitter",
@@ -46,6 +47,9 @@ def score_scene(
     if len(mutual) > 0:
         found["mutual_cm"] = 100.0 * float(mutual.mean())
     found |= _regions(result, state, scene, pairs)
+    if math.isfinite(result.scale_std):
+        wrong = math.log(result.scale / scene.scale)
+        found["in90_scale"] = float(abs(wrong) <= SURE_SIGMAS * result.scale_std / result.scale)
     found |= {"coverage": overall["coverage"], "missed": len(scores["missed"]),
               "extra": len(scores["extra"])}  # fmt: skip
     return found

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from slamhmr.errors import BackendError
-from slamhmr.evidence import spans, state_of
+from slamhmr.evidence import spans, standing, state_of
 from slamhmr.reprojection import EXACT_PERCENT, score
 from slamhmr.scene import Scene
 from slamhmr.scene_problem import (
@@ -23,6 +23,7 @@ from slamhmr.scene_problem import (
 )
 from slamhmr.solve.levenberg import Schedule, Summary, minimise
 from slamhmr.solve.sweep import Resources, energies_of
+from slamhmr.standing import stand
 from slamhmr.types import SceneState, StageReport
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ def run_stage(
 ) -> tuple[SceneState, StageReport]:
     """Solve one stage from `state`; each round of annealing begins where the last one ended.
 
+    Where heights of contacts count, supports, free fall and, from the second round on, contacts
+    are found anew before every round, and held in it.
     With `start_percent`, the `mean_percent` of `reprojection.score` at the start of all stages,
     the keypoints' sigma is lowered until the result is no farther from them: by `TIGHTER` at a
     time, `MOST_TIGHTER` times at most (the report's gate says where that, or a stage without
@@ -92,8 +95,15 @@ def run_stage(
         )  # fmt: skip
         return solved
 
+    predicted, heights = state.contacts, "contact_height" in stage.terms
     for index in range(rounds(stage)):
         problem = replace(problem, settings=settings_of(name, stage, index, known.initial))
+        if heights:
+            times = known.observations.timestamps
+            state = stand(
+                state_of(scene, state), known.body, times, known.cuts, predicted, solved=index > 0
+            )
+            problem, scene, start = _restood(problem, scene, start, state)
         scene = solve(fine if index == rounds(stage) - 1 else COARSE)
     tightened, most = 0, MOST_TIGHTER if "reprojection" in stage.terms else 0
     while tightened < most and _farther(scene, state, known, start_percent):
@@ -111,6 +121,24 @@ def run_stage(
         idle_terms(stage, known.initial),
     )
     return state_of(scene, state), report
+
+
+def _restood(
+    problem: SceneProblem, scene: Scene, start: Scene, state: SceneState
+) -> tuple[SceneProblem, Scene, Scene]:
+    """Problem and scenes with the contacts, supports and ground that `stand` has found."""
+    evidence = []
+    for index, known in enumerate(problem.evidence):
+        said = standing(state, index, slice(known.first, known.first + len(known.times)))
+        support, flight = said.get("support"), said.get("flight")
+        evidence.append(replace(known, contacts=said["contacts"], support=support, flight=flight))
+    lowered = state.ground - scene.ground
+
+    def on_it(scene: Scene) -> Scene:
+        return replace(scene, ground=scene.ground + lowered)
+
+    problem = replace(problem, evidence=evidence, start=on_it(problem.start))
+    return problem, on_it(scene), on_it(start)
 
 
 def _farther(scene: Scene, state: SceneState, known: Known, start_percent: float | None) -> bool:

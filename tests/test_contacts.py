@@ -3,7 +3,7 @@
 import torch
 
 from slamhmr.body import load_body
-from slamhmr.contacts import contacts_from_kinematics, point_velocity
+from slamhmr.contacts import contacts_from_kinematics, point_velocity, reweighted
 from slamhmr.skeleton import CONTACT_POINTS
 from slamhmr.synth.scene import SceneSpec, make_scene
 
@@ -86,3 +86,26 @@ def test_a_shot_of_one_frame_has_no_velocity() -> None:
     velocity, known = point_velocity(track(40), 30.0, valid, (20, 21))
     assert known[0].tolist() == [frame != 20 for frame in range(40)]
     torch.testing.assert_close(velocity[0, 21:24, 1, 0], torch.full((3,), 1.5).double())
+
+
+def reweighted_track(predicted: float, height: float) -> torch.Tensor:
+    points = track(40)
+    said = torch.full((1, 40, 4), predicted, dtype=torch.float64)
+    above = torch.full_like(said, height)
+    return reweighted(said, points, above, 30.0, torch.ones(1, 40, dtype=torch.bool))[0]
+
+
+def test_solved_feet_confirm_or_refute_predicted_contacts() -> None:
+    """A foot that stands low is believed at 0.4; one that swings, or is high up, not even at 0.6."""
+    assert float(reweighted_track(0.4, 0.0)[:, 0].min()) > 0.5
+    assert float(reweighted_track(0.6, 0.0)[:, 1].max()) < 0.5
+    assert float(reweighted_track(0.6, 0.3)[:, 0].max()) < 0.5
+
+
+def test_a_sure_prediction_outlasts_a_body_that_floats() -> None:
+    assert float(reweighted_track(0.97, 0.12)[:, 0].min()) > 0.5
+
+
+def test_what_somebody_has_set_stays() -> None:
+    assert bool((reweighted_track(1.0, 2.0) == 1).all())
+    assert bool((reweighted_track(0.0, 0.0) == 0).all())

@@ -12,6 +12,8 @@ from slamhmr.solve.manifolds import skew
 from slamhmr.solve.problem import BorderResidual, Residual
 from slamhmr.terms.register import BorderContext, term
 
+STANDING = 0.5  # probability of contact
+
 
 @dataclass(frozen=True)
 class ContactVelocitySettings:
@@ -67,11 +69,13 @@ def contact_height(
 ) -> Residual:
     """Height of heels and toes over the ground while in contact, over sigma.
 
-    r = (n.x + d - h) / sigma, h the point's height above a flat sole; weight = p. Source:
-    SLAHMR's contact_height, there L1 beyond 8 cm.
+    r = (n.x + d - h - s) / sigma, h the point's height above a flat sole, s that of what it stands
+    on above the ground; weight = p. Source: SLAHMR's contact_height, there L1 beyond 8 cm.
     """
     places = features.points.contact
     height, derivative, border = _height(features, places, settings.sigma, derivatives)
+    if features.evidence.support is not None:
+        height = height - features.evidence.support[..., None] / settings.sigma
     weight = settings.weight * features.evidence.contacts
     return Residual(
         "contact_height", "points", places, height, weight, derivative,
@@ -91,9 +95,15 @@ class PenetrationSettings:
 def penetration(
     features: PersonFeatures, settings: PenetrationSettings, derivatives: bool
 ) -> Residual:
-    """Depth of any point under the ground, over sigma; one-sided, zero above."""
-    places = torch.arange(len(features.points.names))
+    """Depth of any point under the ground, over sigma; one-sided, zero above.
+
+    A foot in contact must not be under what it stands on.
+    """
+    places, known = torch.arange(len(features.points.names)), features.evidence
     height, derivative, border = _height(features, places, settings.sigma, derivatives)
+    if known.support is not None:
+        below = torch.where(known.contacts > STANDING, known.support, 0.0)
+        height[:, features.points.contact, 0] -= below / settings.sigma
     under = height < 0
     value = torch.where(under, height, torch.zeros_like(height))
     if derivative is not None:

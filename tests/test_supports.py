@@ -1,0 +1,112 @@
+"""Supports: floor, steps, walls, from feet along the ground and heights; nothing where none is."""
+
+import pytest
+import torch
+
+from slamhmr.supports import Supports, support_facts, support_note, supports
+
+FPS, STANCE = 30.0, 18  # frames of a stance
+LEANING = 0.05
+
+
+def walk(levels, *, slope=0.0, offset=0.0, noise=0.01, seed=0):
+    """Left and right foot in turn, 0.6 m further with every stance, on the given levels."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = STANCE * (len(levels) + 1)
+    feet = torch.zeros(1, frames, 4, 3, dtype=torch.float64)
+    contacts = torch.zeros(1, frames, 4, dtype=torch.float64)
+    feet[..., 2] = 0.3
+    feet[..., 0] = 2 * torch.arange(frames, dtype=torch.float64)[:, None] / FPS
+    for number, level in enumerate(levels):
+        there = slice(number * STANCE, (number + 1) * STANCE)
+        own = slice(0, 2) if number % 2 == 0 else slice(2, 4)
+        error = noise * torch.randn((), generator=generator, dtype=torch.float64)
+        feet[:, there, own, 0] = 0.6 * number
+        feet[:, there, own, 2] = level + offset + slope * 0.6 * number + error
+        contacts[:, there, own] = 0.9
+    return feet, contacts
+
+
+def found(feet, contacts, camera=1.5, tilt_sigma=LEANING, cuts=()):
+    frames = feet.shape[1]
+    times = torch.arange(frames, dtype=torch.float64) / FPS
+    height = torch.full((frames,), camera, dtype=torch.float64)
+    return supports(feet, contacts, times, height, tilt_sigma=tilt_sigma, cuts=cuts)
+
+
+def standing_on(result: Supports, contacts):
+    """Support of every stance's middle frame."""
+    frames = range(STANCE // 2, contacts.shape[1] - STANCE, STANCE)
+    return [float(result.support[0, t][contacts[0, t] > 0.5].mean()) for t in frames]
+
+
+@pytest.mark.parametrize("case", [{}, {"offset": 0.12}, {"slope": 0.05}, {"noise": 0.03}])
+def test_a_floor_is_a_floor_wherever_the_body_is_taken_to_be(case):
+    """Bodies of a wrong size float; a ground that leans by 3 degrees is no staircase."""
+    feet, contacts = walk([0.0] * 14, **case)
+    result = found(feet, contacts)
+    assert float(result.support.abs().max()) == 0
+    assert result.lowered == 0
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.06])
+def test_stairs_are_as_many_levels_and_the_floor_before_them(offset):
+    steps = [0.0] * 5 + [0.17, 0.34, 0.51, 0.68, 0.85, 0.85, 0.85]
+    feet, contacts = walk(steps, offset=offset)
+    result = found(feet, contacts)
+    assert standing_on(result, contacts) == pytest.approx(steps, abs=0.06)
+    facts = support_facts(result.support, contacts, 1 / FPS)
+    assert len(facts) == 5
+    assert facts[0]["people"] == 1
+    assert "5 support levels besides the floor: +0.1" in (support_note(facts) or "")
+
+
+def test_one_on_a_wall_does_not_lift_the_floor_for_the_other():
+    below, on_floor = walk([0.0] * 10)
+    above, on_wall = walk([2.0] * 8 + [0.0] * 2, seed=1)
+    feet, contacts = torch.cat([below, above]), torch.cat([on_floor, on_wall])
+    result = found(feet, contacts)
+    assert float(result.support[0].abs().max()) == 0
+    assert standing_on(Supports(result.support[1:], 0), on_wall) == pytest.approx(
+        [2.0] * 8 + [0.0] * 2, abs=0.05
+    )
+    facts = support_facts(result.support, contacts, 1 / FPS)
+    assert [fact["height_m"] for fact in facts] == pytest.approx([2.0], abs=0.05)
+    assert facts[0]["seconds"] == pytest.approx(8 * STANCE / FPS, abs=0.7)
+
+
+def test_the_lowest_lasting_level_is_the_floor():
+    feet, contacts = walk([0.0] * 8 + [-1.0] * 3)
+    result = found(feet, contacts)
+    assert result.lowered == pytest.approx(1.0, abs=0.05)
+    assert standing_on(result, contacts) == pytest.approx([1.0] * 8 + [0.0] * 3, abs=0.05)
+
+
+def test_a_foot_that_moves_or_stays_a_moment_makes_no_level():
+    feet, contacts = walk([0.0] * 8)
+    contacts[0, 40:45, 2:] = 0.9  # at 2 m/s, 0.3 m up
+    assert float(found(feet, contacts).support.abs().max()) == 0
+    feet[0, 40:44, 2:, 0] = feet[0, 40, 2, 0]
+    contacts[0, 44, 2:] = 0
+    feet[0, 40:44, 2:, 2] = 0.5
+    assert float(found(feet, contacts).support.abs().max()) == 0
+
+
+def test_nobody_who_stands_and_no_word_of_levels():
+    feet, contacts = walk([0.0] * 3)
+    result = found(feet, torch.zeros_like(contacts))
+    assert float(result.support.abs().max()) == 0
+    assert support_facts(None, contacts, 1 / FPS) == []
+    assert support_note([]) is None
+
+
+def test_a_level_is_not_carried_across_a_cut():
+    feet, contacts = walk([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
+    cut = 4 * STANCE + STANCE
+    contacts[0, cut:] = 0
+    contacts[0, cut + 2 :, 0] = 0.9
+    feet[0, cut + 2 :, 0, 2] = 0
+    feet[0, cut + 2 :, 0, 0] = 0
+    result = found(feet, contacts, cuts=(cut,))
+    assert float(result.support[0, cut - 2, 0]) == pytest.approx(1.0, abs=0.06)
+    assert float(result.support[0, cut, 0]) == 0

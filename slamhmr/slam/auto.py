@@ -1,14 +1,17 @@
 """The default camera step: look at the background first, then use the solver for that motion."""
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
+from slamhmr.errors import BackendError
 from slamhmr.slam import rotation, sfm, static
-from slamhmr.slam.classify import Motion, classify
+from slamhmr.slam.classify import Motion, classify, telling_pairs
+from slamhmr.slam.focal import focal_of_turn
 from slamhmr.slam.restarts import solve_pieces
 from slamhmr.slam.tracks import Tracks, follow_background
 from slamhmr.types import CameraTrack, Observations, Video
@@ -17,6 +20,7 @@ log = logging.getLogger(__name__)
 
 # px at 640 px width left by a rotation; rendered turns leave 0.07, a 20 cm sway 0.24
 PARALLAX = 0.2
+SWAY = 2.0  # up to which a path that fails its checks may be left out; walks keep 7-30
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def track_camera(
     `assume` states the motion: static skips all measuring, moving only excludes static. The numbers
     of the decision stand in `notes`. Raises BackendError when the background cannot be followed or
     when the path of a travelling camera fails its checks (see `slam.checks`) and `allow_degraded`
-    is false.
+    is false; a camera that only sways is then taken to turn, and the notes say so.
     """
     if options.assume == "static":
         return static.track_camera(
@@ -74,9 +78,9 @@ def _solve(
         motion = classify(tracks, intrinsics.double().numpy(), moving=options.assume == "moving")
         notes = _notes(motion, intrinsics, guessed=options.refine_focal)
         kind: str = motion.kind
-        focal = motion.focal
+        focal, residual = motion.focal, motion.residual
     else:
-        focal = None
+        focal, residual = None, math.inf
         kind, notes = options.assume, (f"camera motion taken as {options.assume}, not measured",)
     for note in notes:
         log.info("%s", note)
@@ -92,7 +96,18 @@ def _solve(
         allow_degraded=options.allow_degraded,
         refine_focal=options.refine_focal,
     )
-    return sfm.travel(video, observations, tracks, intrinsics, settings, notes)
+    try:
+        return sfm.travel(video, observations, tracks, intrinsics, settings, notes)
+    except BackendError as e:
+        if residual > SWAY:
+            raise
+        used = None
+        if options.refine_focal:
+            used = focal_of_turn(tracks, telling_pairs(tracks), intrinsics.double().numpy())
+        said = f"DEGRADED to rotation-only: the camera sways by {residual:.1f} px of parallax at "
+        said += f"640 px width, too little to reconstruct: {str(e).split('; give')[0]}"
+        log.warning("%s", said)
+        return rotation.turn(video, observations, tracks, intrinsics, (*notes, said), focal=used)
 
 
 def _notes(motion: Motion, intrinsics: Float[Tensor, "4"], *, guessed: bool) -> tuple[str, ...]:

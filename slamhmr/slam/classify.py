@@ -23,7 +23,7 @@ EDGE = 0.10  # closer to ROTATION_SHARE than this the decision is called uncerta
 FOCAL_FACTORS = (0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.7)
 FEWEST = 12  # background points shared with the reference frame, below which nothing is decided
 FOCAL_TURN = 30.0  # px of displacement that bend the paths of points enough for a focal length
-FOCAL_SAMPLES = 20  # pairs of frames for it
+FOCAL_SAMPLES = 12  # pairs of frames for it
 SAMPLES = 60  # frames in which a rotation is fitted
 
 

@@ -4,6 +4,8 @@ Used where it was guessed. A turn bends the paths of points as the focal length 
 rays to points of a scene with depth fits at one focal length only.
 """
 
+import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +20,10 @@ from slamhmr.slam.tracks import Tracks
 
 LEAST_SIGMA = 0.02  # relative; no estimate is surer, whatever the residuals say
 MOST_SIGMA = 0.1  # less sure estimates are worth no more than people's sizes
-FACTORS = np.exp(np.linspace(np.log(0.45), np.log(2.2), 17))  # of the guess, that are tried
+FACTORS = np.exp(np.linspace(np.log(0.45), np.log(2.2), 13))  # of the guess, that are tried
+LEAST_RISE = 0.03  # px at 640 px width, of the residual at a focal length a quarter off
 RESAMPLES = 50
+WORSE = 1.02  # times the mean reprojection error before: the robust cost fell, this may not
 # px at 640 px width: errors of followed points last, so many of them say no more than a few; with
 # this the estimates of rendered walks and orbits (5 % off, 0.4 %) are as sure as they are right
 RAY_SIGMA = 2.0
@@ -39,7 +43,7 @@ class Focal:
 
     def differs(self) -> bool:
         """Whether the assumed focal length is ruled out."""
-        return abs(np.log(self.factor)) > max(0.05, 2 * self.sigma)
+        return abs(math.log(self.factor)) > max(0.05, 2 * self.sigma)
 
 
 def focal_note(found: Focal, guess: float) -> str:
@@ -56,13 +60,17 @@ def focal_of_turn(
     """Focal length at which pairs of frames are best explained by rotations.
 
     Minimum of the mean over pairs of the median residual, px, along the logarithm of the focal
-    length; its deviation by resampling the pairs. None where the minimum is not inside the range
-    or less sure than MOST_SIGMA.
+    length; its deviation by resampling the pairs. None where the minimum is flat, not inside the
+    range, or less sure than MOST_SIGMA.
     """
     if len(pairs) < 4:
         return None
     cost = np.array([[_residual(tracks, pair, intrinsics, f) for f in FACTORS] for pair in pairs])
-    best = _lowest(cost.mean(axis=0))
+    mean = cost.mean(axis=0)
+    best, at = _lowest(mean), int(mean.argmin())
+    rise = min(mean[max(at - 2, 0)], mean[min(at + 2, len(mean) - 1)]) - mean[at]
+    if rise < LEAST_RISE * tracks.unit:
+        return None
     generator = np.random.default_rng(0)
     picks = generator.integers(0, len(pairs), (RESAMPLES, len(pairs)))
     spread = [_lowest(cost[pick].mean(axis=0)) for pick in picks]
@@ -93,39 +101,39 @@ def _lowest(cost: Float[np.ndarray, "F"]) -> float | None:
     return float(np.log(FACTORS[at])) + shift * step
 
 
-def refine_bundle(reconstruction: Any, unit: float) -> Focal | None:
-    """Adjust rays, points and the one focal length of a COLMAP model together, in place.
+def refine_bundle(reconstruction: Any, unit: float) -> tuple[Any, Focal | None]:
+    """A COLMAP model whose rays, points and one focal length are adjusted together.
 
-    None, and nothing changed but the bundle's last adjustment, where the scene does not tell it:
-    less sure than MOST_SIGMA, or beyond the range of FACTORS. The camera must be SIMPLE_PINHOLE.
+    The model itself and None where the scene does not tell the focal length: less sure than
+    MOST_SIGMA, beyond the range of FACTORS, or no better. The camera must be SIMPLE_PINHOLE.
     """
     import pycolmap
 
-    camera = reconstruction.cameras[1]
+    refined = copy.deepcopy(reconstruction)
+    camera = refined.cameras[1]
     guess = float(camera.params[0])
-    before = camera.params.copy()
     options = pycolmap.BundleAdjustmentOptions()
-    options.refine_extra_params = options.refine_principal_point = False
+    options.refine_extra_params = options.refine_principal_point = options.print_summary = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
     options.ceres.loss_function_scale = unit
     options.ceres.solver_options.num_threads = 1
     config = pycolmap.BundleAdjustmentConfig()
-    for image in reconstruction.reg_image_ids():
+    for image in refined.reg_image_ids():
         config.add_image(image)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, reconstruction)
+    adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, refined)
     adjuster.solve()
     wanted = pycolmap.BACovarianceOptions()
     wanted.params = pycolmap.BACovarianceOptionsParams.ALL
-    covariance = pycolmap.estimate_ba_covariance(wanted, reconstruction, adjuster)
+    covariance = pycolmap.estimate_ba_covariance(wanted, refined, adjuster)
     variance = None if covariance is None else covariance.get_other_params_cov(camera.params)
-    focal = float(camera.params[0])
-    if variance is not None and FACTORS[0] < focal / guess < FACTORS[-1]:
-        sigma = RAY_SIGMA * unit * float(np.sqrt(variance[0, 0])) / focal
-        if sigma <= MOST_SIGMA:
-            reconstruction.update_point_3d_errors()
-            return Focal(focal / guess, max(sigma, LEAST_SIGMA))
-    camera.params = before
-    options.refine_focal_length = False
-    pycolmap.bundle_adjustment(reconstruction, options)
-    return None
+    factor = float(camera.params[0]) / guess
+    if variance is None or not FACTORS[0] < factor < FACTORS[-1]:
+        return reconstruction, None
+    sigma = RAY_SIGMA * unit * math.sqrt(float(variance[0, 0])) / (factor * guess)
+    reconstruction.update_point_3d_errors()
+    refined.update_point_3d_errors()
+    before, after = (m.compute_mean_reprojection_error() for m in (reconstruction, refined))
+    if not sigma <= MOST_SIGMA or not after <= WORSE * before:
+        return reconstruction, None
+    return refined, Focal(factor, max(sigma, LEAST_SIGMA))

@@ -72,7 +72,9 @@ def map_keyframes(
         if len(models) == 0:
             return None
         largest = max(models.values(), key=lambda m: m.num_reg_images())
-        focal = refine_bundle(largest, tracks.unit) if refine_focal else None
+        focal = None
+        if refine_focal:
+            largest, focal = refine_bundle(largest, tracks.unit)
     finally:
         pycolmap.logging.minloglevel = level
     return replace(_read_model(largest, tracks, keys), focal=focal)

@@ -46,11 +46,34 @@ class OverlayConfig:
 
 @dataclass(frozen=True)
 class GatesConfig:
-    """Limits below which a finished run still exits with 3."""
+    """Limits below which a finished run still exits with 3; null switches one off.
 
-    reprojection_percent: float = 3.0  # median error of well-seen keypoints, % of box height
-    coverage: float = 0.3  # least share of a person's frames in which it is seen
-    worse_than_start_percent: float = 0.0  # the last stage weighs keypoints more until this holds
+    The limits of `configs/default.yaml`, which says what they mean.
+    """
+
+    # Of the result as a whole, without the frames that fail alone.
+    reprojection_percent: float | None = 3.0
+    worse_than_start_percent: float | None = 0.0
+    people: float | None = 0.25
+    foot_sliding_mm: float | None = 15.0
+    floating_cm: float | None = 10.0
+    penetration_cm: float | None = 8.0
+    jitter: float | None = 3.0
+    acceleration_m_per_s2: float | None = 250.0
+    scale_percent: float | None = 30.0
+    scale_prior_share: float | None = 0.95
+    lost_share: float | None = 0.3
+    degraded_steps: int | None = None
+    # Of a person, who then fails alone: `valid` is false in all of its frames.
+    coverage: float | None = 0.3
+    person_percent: float | None = 8.0
+    limb_percent: float | None = 12.0
+    # Of spans of a person's frames, which then fail alone.
+    gap_s: float | None = 3.0
+    frames_percent: float | None = 15.0
+    frames_depth_cm: float | None = 20.0
+    frames_jitter: float | None = 10.0
+    jump_m_per_s: float | None = 15.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +83,6 @@ class PosteriorConfig:
     enabled: bool = True
     # Term -> setting -> value in the posterior, where errors that repeat count once.
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
-    keypoint_bias: float = 0.012  # constant error of every keypoint, share of the person's size
     relative: float = 1.0  # factor on the variance of joints relative to the pelvis
     absolute: float = 1.0  # of joints in the world
     scale: float = 1.0

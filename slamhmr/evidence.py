@@ -39,7 +39,7 @@ def scene_of(state: SceneState) -> Scene:
         tuple(people), state.log_scale, state.ground, state.up, state.log_focal, state.drift,
         state.jitter, None, state.scale_prior,
         torch.zeros_like(state.betas[:, 0]) if gain is None else gain, state.up_sigma,
-        segment_moves(state), state.segment_sigma, state.cameras.lost,
+        state.keypoint_offsets, segment_moves(state), state.segment_sigma, state.cameras.lost,
     )  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def state_of(scene: Scene, before: SceneState) -> SceneState:
         jitter=scene.jitter,
         velocity_gain=scene.velocity_gain,
         segment_moves=scene.segments,
+        keypoint_offsets=scene.offsets,
     )
 
 

@@ -42,6 +42,7 @@ class PersonFeatures:
     ground: Float[Tensor, "4"]
     up: Float[Tensor, "3"]  # against gravity
     jitter_free: bool
+    offsets: Float[Tensor, "K 2"] | None = None  # of keypoints, in units of the person's size
     neighbours: Neighbours | None = None  # where a term looks at other people
 
     @property
@@ -201,6 +202,7 @@ def person_features(
         points, known, layout, person.betas, local, turned[0], world,
         world - cameras.centre[:, None], cam_from_world, intrinsics, cameras, scene.drift,
         scene.velocity_gain[index], scene.ground, scene.up, scene.jitter_information is not None,
+        None if scene.offsets is None else scene.offsets[index],
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class Free:
     focal: bool = False
     drift: int = 0  # of the cameras: 6 where they travel, 3 where they only turn
     velocity_gain: bool = False  # of everybody's predicted root velocity
+    offsets: int = 0  # of everybody's keypoints in the image, in all
     segments: int = 0  # of the cameras after the first: 6 for their placement, 1 for their scale
 
     @property
@@ -126,13 +127,18 @@ class BorderLayout:
     @property
     def gain(self) -> slice | None:
         """Column of the gain of a person's predicted root velocity in its own chain."""
-        stop = self.fixed + self.own
-        return slice(stop - 1, stop) if self.free.velocity_gain else None
+        start = self.fixed + self.betas_count * self.free.betas
+        return slice(start, start + 1) if self.free.velocity_gain else None
+
+    @property
+    def offsets(self) -> slice | None:
+        """Columns of the constant offsets of a person's keypoints in its own chain."""
+        return slice(self.moving - self.free.offsets, self.moving) if self.free.offsets else None
 
     @property
     def own(self) -> int:
-        """Columns that each person adds to the border: betas, gain."""
-        return self.betas_count * self.free.betas + self.free.velocity_gain
+        """Columns that each person adds to the border: betas, gain, offsets of keypoints."""
+        return self.betas_count * self.free.betas + self.free.velocity_gain + self.free.offsets
 
     @property
     def body(self) -> slice | None:
@@ -153,8 +159,14 @@ class BorderLayout:
 
     def gains(self, people: int) -> slice | None:
         """Columns of everybody's gain in the whole border."""
-        first, last = self.shared + self.own - 1, self.shared + people * self.own
+        first = self.shared + self.betas_count * self.free.betas
+        last = self.shared + people * self.own
         return slice(first, last, self.own) if self.free.velocity_gain else None
+
+    def offsets_of(self, person: int) -> slice:
+        """Columns of the offsets of a person's keypoints in the whole border."""
+        stop = self.shared + (person + 1) * self.own
+        return slice(stop - self.free.offsets, stop)
 
     def width(self, people: int) -> int:
         """Columns of the whole border."""

@@ -8,6 +8,7 @@ of quantity. Weights and temperatures are measured on synthetic scenes (`slamhmr
 
 import time
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,6 @@ from torch import Tensor
 from slamhmr.cameras import levelling
 from slamhmr.errors import BackendError
 from slamhmr.features import person_features
-from slamhmr.keypoint_bias import BiasedProblem
 from slamhmr.layout import BorderLayout
 from slamhmr.scene import PointSet, Scene, plane_axes, point_set
 from slamhmr.scene_problem import Known, SceneProblem, StageSpec, scene_problem
@@ -38,7 +38,6 @@ class Calibration:
     """`weights`: term -> setting -> value in the posterior; the rest are factors on variances."""
 
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
-    keypoint_bias: float = 0.012  # constant error of a keypoint, share of the person's size
     relative: float = 1.0  # joints relative to the pelvis
     absolute: float = 1.0  # joints in the world
     scale: float = 1.0
@@ -59,16 +58,15 @@ def posterior(
     Raises BackendError where the energy has no curvature at all in some direction.
     """
     began = time.perf_counter()
-    problem, scene = scene_problem(state, known, name, stage)
+    problem, scene = scene_problem(state, known, name, with_offsets(stage))
     chosen = {
         term: replace(settings, **calibration.weights.get(term, {}))
         for term, settings in problem.settings.items()
     }
     problem = replace(problem, settings=chosen)
     scene = problem.settled(scene)
-    biased = BiasedProblem(problem, calibration.keypoint_bias)
     try:
-        sweep = Sweep(biased, scene, 0.0, resources or Resources(), floor=NOTHING)
+        sweep = Sweep(problem, scene, 0.0, resources or Resources(), floor=NOTHING)
     except NotPositiveDefiniteError as e:
         raise BackendError(
             f"the posterior of stage '{name}' is singular: {e}; "
@@ -83,7 +81,7 @@ def posterior(
     joints = _Joints(problem, scene, point_set(known.body, HANDS))
 
     def visit(found: FrameCovariance) -> None:
-        found = _about_state(found, step, biased)
+        found = _about_state(found, step, problem)
         first = problem.evidence[found.chain].first + found.start
         span = slice(first, first + len(found.frames))
         own, cross = joints.covariances(found, about)
@@ -96,8 +94,31 @@ def posterior(
     return _gather(problem, about, calibration, world, relative, ratio, seconds)
 
 
-def _about_state(found: FrameCovariance, step: Step, problem: BiasedProblem) -> FrameCovariance:
-    """The frames' second moments about the state, without the keypoints' offsets.
+@dataclass(frozen=True)
+class _Stage:
+    """What a stage says, with other unknowns and terms."""
+
+    free: list[str]
+    terms: dict[str, dict[str, Any]]
+    iterations: int
+    tolerance: float
+
+
+def with_offsets(stage: StageSpec) -> StageSpec:
+    """The stage with constant errors of the keypoints among its unknowns, if it looks at them.
+
+    A detector puts a hip, an eye, a heel where its training data had them, which is not where the
+    body model has them. Taken as independent from frame to frame such errors average out over a
+    clip, and its length seems to tell the shape; they do not, and it does not.
+    """
+    if "offsets" in stage.free or "reprojection" not in stage.terms:
+        return stage
+    terms: dict[str, dict[str, Any]] = {"keypoint_offset": {}, **stage.terms}
+    return _Stage([*stage.free, "offsets"], terms, stage.iterations, stage.tolerance)
+
+
+def _about_state(found: FrameCovariance, step: Step, problem: SceneProblem) -> FrameCovariance:
+    """The frames' second moments about the state.
 
     The state has the least energy by the stage's weights, not by the posterior's: how far it is
     from there counts as an error.
@@ -106,7 +127,7 @@ def _about_state(found: FrameCovariance, step: Step, problem: BiasedProblem) -> 
     shared = step.border[problem.chains[found.chain].border_columns]
     frames = found.frames + move[:, :, None] * move[:, None]
     cross = found.cross + move[..., None] * shared
-    return replace(found, frames=frames, cross=cross[..., problem.kept])
+    return replace(found, frames=frames, cross=cross)
 
 
 def _gather(

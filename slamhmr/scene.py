@@ -53,6 +53,7 @@ class Scene:
     scale_prior: Float[Tensor, "2"]  # mean and standard deviation of log scale; a constant
     velocity_gain: Float[Tensor, "N"]  # log of predicted over true speed of everybody's root
     up_sigma: Float[Tensor, ""] | None = None  # of each tilt of gravity, rad; a constant
+    offsets: Float[Tensor, "N K 2"] | None = None  # of keypoints, in units of the person's size
     segments: Float[Tensor, "S 7"] | None = None  # of the cameras after the first; None: no others
     segment_sigma: Float[Tensor, "S 4"] | None = None  # rad, rad, m, log; a constant
     lost: Bool[Tensor, "F"] | None = None  # frames of which no camera is known; a constant
@@ -253,6 +254,10 @@ def _move_border(scene: Scene, border: Float[Tensor, "G"], layout: BorderLayout)
     log_scale, ground, up = scene.log_scale, scene.ground, scene.up
     log_focal, drift, gain = scene.log_focal, scene.drift, scene.velocity_gain
     segments = _moved_segments(scene, border, layout)
+    offsets = scene.offsets
+    if offsets is not None and layout.free.offsets > 0:
+        places = [layout.offsets_of(person) for person in range(len(scene.people))]
+        offsets = offsets + torch.stack([border[place].reshape(-1, 2) for place in places])
     gains = layout.gains(len(scene.people))
     if layout.scale is not None:
         log_scale = log_scale + border[layout.scale][0]
@@ -269,7 +274,7 @@ def _move_border(scene: Scene, border: Float[Tensor, "G"], layout: BorderLayout)
         gain = gain + border[gains]
     return replace(
         scene, log_scale=log_scale, ground=ground, up=up, log_focal=log_focal, drift=drift,
-        velocity_gain=gain, segments=segments,
+        velocity_gain=gain, segments=segments, offsets=offsets,
     )  # fmt: skip
 
 

@@ -22,12 +22,13 @@ from slamhmr.types import CameraTrack, Initial, Observations, SceneState, Views
 
 FREE_NAMES = (
     "root", "pose", "betas", "scale", "ground", "gravity", "focal", "cameras", "velocity_gain",
-    "segments",
+    "segments", "offsets",
 )  # fmt: skip
 # Unknowns that nothing but their own term holds, or that other terms need: free name -> terms.
 NEEDED_TERMS = {
     "gravity": ("gravity",), "focal": ("focal",), "cameras": ("camera", "reprojection"),
     "velocity_gain": ("velocity_gain",), "segments": ("segments",),
+    "offsets": ("keypoint_offset", "reprojection"),
 }  # fmt: skip
 
 
@@ -266,7 +267,13 @@ def scene_problem(
     )
     calibrated = known.views is not None
     free = free_unknowns(stage, state.cameras, known.initial, calibrated=calibrated)
-    scene, layout = scene_of(state), BorderLayout(free, state.betas.shape[-1])
+    scene = scene_of(state)
+    if "offsets" in stage.free:
+        count = evidence[0].keypoint_count
+        free = replace(free, offsets=2 * count)
+        if scene.offsets is None:
+            scene = replace(scene, offsets=scene.ground.new_zeros(len(evidence), count, 2))
+    layout = BorderLayout(free, state.betas.shape[-1])
     settings = settings_of(name, stage, round_index % rounds(stage), known.initial)
     problem = SceneProblem(points, evidence, layout, settings, scene)
     return problem, scene

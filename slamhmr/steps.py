@@ -3,41 +3,46 @@
 import dataclasses
 import math
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
 from tqdm import tqdm
 
 from slamhmr.artifacts import report_from_json, report_to_json
 from slamhmr.body import BodyModel
-from slamhmr.config import Config, backend_options, build
+from slamhmr.camera_step import track_camera as track_camera
+from slamhmr.cameras import segment_starts
+from slamhmr.config import Config, backend_options
 from slamhmr.constraints import Constraints
-from slamhmr.errors import BackendError, ConfigError, InputError
+from slamhmr.errors import ConfigError
 from slamhmr.export.result import build_result
-from slamhmr.geometry import default_intrinsics
+from slamhmr.init.cast import leave_out_unplaced, leave_out_unseen
 from slamhmr.init.stature import fit_heights
+from slamhmr.judgement import judge_result
 from slamhmr.posterior import Calibration, posterior
-from slamhmr.registry import DETECTORS, INITIALISERS, SLAM, backend
+from slamhmr.registry import DETECTORS, INITIALISERS, backend
 from slamhmr.runfolder import RunFolder
 from slamhmr.scene_problem import Known, check_stage
 from slamhmr.sequence import (
     Sequence,
     known_heights,
-    prepare_cameras,
     prepare_observations,
+    with_people,
 )
-from slamhmr.slam.intrinsics import known_intrinsics
 from slamhmr.solve.sweep import Resources
+from slamhmr.sources import choose, input_files, pixels, required, shooting
 from slamhmr.stages import run_stage
 from slamhmr.terms import term_settings
-from slamhmr.types import CameraTrack, Initial, Observations, Result, SceneState, StageReport, Video
+from slamhmr.types import (
+    CameraTrack,
+    Initial,
+    Observations,
+    Result,
+    SceneState,
+    StageReport,
+    Views,
+)
 from slamhmr.undistort import undistort_observations
 
-# What the configuration and sequence.yaml may not say of the camera together.
-CONTRADICTIONS = {("static", "moving"), ("rotation", "static"), ("sfm", "static")}
 PREPARE = "slamhmr.sequence"  # what is done to the files of a sequence before they are used
 
 
@@ -46,9 +51,10 @@ def stage_files(config: Config) -> list[str]:
     return [f"{number}_{name}" for number, name in enumerate(config.schedule, start=4)]
 
 
-def files(config: Config) -> list[str]:
+def files(config: Config, *, several_views: bool = False) -> list[str]:
     """Names of all numbered files of a run."""
-    return ["1_observations", "2_cameras", "3_initial", *stage_files(config)]
+    seen = ["1_observations", *(["1_views"] if several_views else [])]
+    return [*seen, "2_cameras", "3_initial", *stage_files(config)]
 
 
 def check_schedule(config: Config) -> None:
@@ -59,7 +65,7 @@ def check_schedule(config: Config) -> None:
         chosen = term_settings("posterior.weights", term, values, 0)
         if term in ("camera", "gravity", "focal") and chosen.weight == 0:
             raise ConfigError(f"posterior.weights.{term}.weight is 0; the unknown needs a prior")
-    for name in ("keypoint_bias", "relative", "absolute", "scale", "ground"):
+    for name in ("relative", "absolute", "scale", "ground"):
         value = getattr(config.posterior, name)
         if not 0 < value < math.inf:
             raise ConfigError(f"posterior.{name} is {value}, must be above 0")
@@ -67,19 +73,19 @@ def check_schedule(config: Config) -> None:
 
 def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) -> Observations:
     """Step 1: everybody's keypoints, from observations.npz or a detector."""
-    name = _choose(config.detect, sequence.observations, "blazepose")
+    name = choose(config.detect, sequence.observations, "blazepose")
     cuts = () if name == "file" else sequence.cuts  # a file says itself who is who
 
     def compute() -> Observations:
         module = backend("detect", name)
         if name == "file":
-            found = module.read_observations(_given(sequence.observations, "observations.npz"))
+            found = module.read_observations(required(sequence.observations, "observations.npz"))
             intrinsics, distortion = sequence.settings.intrinsics, sequence.settings.distortion
             if intrinsics is not None and distortion is not None:
                 found = undistort_observations(found, intrinsics, distortion)
         else:
             options = backend_options(module.Options, name, config)
-            video = _video(sequence, f"detect={name}")
+            video = pixels(sequence, f"detect={name}")
             found = module.detect(video, options, cuts=cuts, progress=progress)
         return prepare_observations(found, sequence)
 
@@ -90,70 +96,29 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
         settings=[
             name,
             config.options.get(name),
-            *_shooting(sequence),
+            *shooting(sequence),
             cuts,
             _corrections(sequence),
         ],
-        inputs=_inputs(sequence, sequence.observations if name == "file" else None),
+        inputs=input_files(sequence, sequence.observations if name == "file" else None),
         code=(DETECTORS[name], PREPARE, "slamhmr.undistort"),
     )
     return value
 
 
-def track_camera(
-    run: RunFolder, sequence: Sequence, observations: Observations, config: Config, progress: bool
-) -> CameraTrack:
-    """Step 2: the camera's path, from cameras.npz or from the pixels.
+def repairs(run: RunFolder) -> tuple[str, ...]:
+    """What step 1 repaired of who is who and of left and right, in sentences."""
+    return tuple(run.notes.get("1_observations", {}).get("people", ()))
 
-    Raises BackendError if there is none to be had; a degraded one must be allowed.
-    """
-    said = sequence.settings.camera
-    if (config.slam, said) in CONTRADICTIONS:
-        raise InputError(f"slam={config.slam} contradicts camera: {said} in sequence.yaml")
-    name = _choose(config.slam, sequence.cameras, "static" if said == "static" else "auto")
 
-    def compute() -> CameraTrack:
-        module = backend("slam", name)
-        intrinsics, notes = _intrinsics(sequence, observations)
-        if name == "file":
-            path = _given(sequence.cameras, "cameras.npz")
-            cameras = module.read_cameras(
-                path,
-                frame_count=None if sequence.frames else observations.keypoints.shape[1],
-                intrinsics=intrinsics,
-                image_size=observations.image_size,
-            )
-            if path.suffix != ".txt":  # only a TUM file needs the intrinsics
-                notes = ()
-            cameras = dataclasses.replace(cameras, notes=(*notes, *cameras.notes))
-            return prepare_cameras(cameras, sequence, observations)
-        options = _camera_options(module.Options, name, sequence, config)
-        video = _video(sequence, f"slam={name}")
-        try:
-            cameras = module.track_camera(
-                video, observations, intrinsics, options, progress=progress
-            )
-        except BackendError as e:
-            raise BackendError(f"{e}{_blame(sequence.cuts)}") from e
-        return dataclasses.replace(cameras, notes=(*notes, *cameras.notes))
+@dataclass(frozen=True)
+class Cast:
+    """The people whom the stages are given, and the words on who is left out."""
 
-    value, _ = run.step(
-        "2_cameras",
-        CameraTrack,
-        compute,
-        settings=[
-            name,
-            config.options.get(name),
-            *_shooting(sequence),
-            sequence.settings.camera,
-            config.allow_degraded,
-        ],
-        inputs=_inputs(
-            sequence, sequence.cameras if name == "file" else None, run.path("1_observations.npz")
-        ),
-        code=(*SLAM.values(), PREPARE) if name == "auto" else (SLAM[name], PREPARE),
-    )
-    return value
+    sequence: Sequence  # what it says of those who are left out is gone
+    observations: Observations
+    initial: Initial
+    notes: tuple[str, ...]
 
 
 def initialise(
@@ -163,20 +128,26 @@ def initialise(
     cameras: CameraTrack,
     body: BodyModel,
     config: Config,
-) -> Initial:
+) -> Cast:
     """Step 3: everybody's pose in the camera, from initial.npz or from the keypoints.
 
-    What is returned has the known heights, which are not in the file.
+    What is returned has the known heights, which are not in the file, and lacks the people who
+    cannot be solved for. Raises BackendError if nobody can.
     """
-    name = _choose(config.init, sequence.initial, "lift")
+    name = choose(config.init, sequence.initial, "lift")
+    unseen: tuple[str, ...] = ()
+    if name != "file":
+        observations, unseen = leave_out_unseen(observations)
+        sequence = with_people(sequence, observations.person_id.tolist())
 
     def compute() -> Initial:
         module = backend("init", name)
         if name == "file":
-            options = module.Options(path=str(_given(sequence.initial, "initial.npz")))
+            options = module.Options(path=str(required(sequence.initial, "initial.npz")))
         else:
             options = backend_options(module.Options, name, config)
-        return module.initialise(observations, cameras, body, options, cuts=sequence.cuts)
+        cuts = segment_starts(cameras, sequence.cuts)
+        return module.initialise(observations, cameras, body, options, cuts=cuts)
 
     made_of = [run.path("1_observations.npz"), run.path("2_cameras.npz")]
     given = sequence.initial if name == "file" else None
@@ -193,9 +164,15 @@ def initialise(
             config.seed,
         ],
         inputs=[*made_of, *([given] if given is not None else [])],
-        code=tuple(INITIALISERS.values()) if name == "wham" else (INITIALISERS[name],),
+        code=(
+            *(INITIALISERS.values() if name == "wham" else (INITIALISERS[name],)),
+            "slamhmr.init.cast",
+        ),
     )
-    return fit_heights(value, body, known_heights(sequence, observations))
+    initial = fit_heights(value, body, known_heights(sequence, observations))
+    initial, observations, unplaced = leave_out_unplaced(initial, observations, body)
+    sequence = with_people(sequence, observations.person_id.tolist())
+    return Cast(sequence, observations, initial, (*unseen, *unplaced))
 
 
 @dataclass(frozen=True)
@@ -208,13 +185,14 @@ class Start:
     body: BodyModel
     config: Config
     score: dict[str, object]  # of the start, by `reprojection.score`
+    views: Views | None = None  # further cameras
 
     @property
     def known(self) -> Known:
         """What the solver is given of it."""
         heights = known_heights(self.sequence, self.observations)
         cuts = self.sequence.cuts
-        return Known(self.observations, self.initial, self.body, heights, cuts)
+        return Known(self.observations, self.initial, self.body, heights, cuts, self.views)
 
 
 def solve_stage(
@@ -240,7 +218,8 @@ def solve_stage(
         reports.append(report)
         return solved
 
-    made_of = dict.fromkeys(["1_observations", "2_cameras", "3_initial", after])
+    seen = ["1_observations", *(["1_views"] if start.views is not None else [])]
+    made_of = dict.fromkeys([*seen, "2_cameras", "3_initial", after])
     solved, note = run.step(
         file,
         SceneState,
@@ -257,8 +236,9 @@ def solve_stage(
         inputs=[run.path(f"{made}.npz") for made in made_of],
         code=(
             "slamhmr.stages",
-            "slamhmr.init.align",
+            "slamhmr.init.segments",
             "slamhmr.init.stature",
+            "slamhmr.init.cast",
             "slamhmr.constraints",
         ),
         note=lambda: report_to_json(reports[0]),
@@ -270,6 +250,8 @@ def conclude(
     run: RunFolder, state: SceneState, start: Start, *, after: str, provenance: dict[str, object]
 ) -> tuple[Result, dict[str, Any]]:
     """The step that turns the last state into the deliverable, with its uncertainty.
+
+    Frames that fail alone are not `valid` in it.
 
     Also what the posterior says of the unknowns that all share, for the report.
     """
@@ -289,7 +271,7 @@ def conclude(
                 resources=Resources(config.threads),
             )
             notes.update(prior_share=found.prior_share, seconds=found.seconds)
-        return build_result(
+        whole = build_result(
             state,
             start.body,
             start.observations,
@@ -297,14 +279,16 @@ def conclude(
             provenance=provenance,
             found=found,
         )
+        cuts = segment_starts(state.cameras, start.sequence.cuts)
+        return judge_result(whole, state, start.observations, start.body, config.gates, cuts)[0]
 
     return run.step(
         "result",
         Result,
         compute,
-        settings=[config.body, config.posterior, config.stages[last], provenance],
+        settings=[config.body, config.posterior, config.gates, config.stages[last], provenance],
         inputs=[run.path(f"{after}.npz")],
-        code=("slamhmr.export.result", "slamhmr.posterior"),
+        code=("slamhmr.export.result", "slamhmr.posterior", "slamhmr.judgement"),
         note=lambda: notes,
     )
 
@@ -314,73 +298,6 @@ def _advance(bar: Any, energy: float) -> None:
     bar.update()
 
 
-def _choose(asked: str, given: Path | None, otherwise: str) -> str:
-    if asked != "auto":
-        return asked
-    return "file" if given is not None else otherwise
-
-
-def _given(path: Path | None, name: str) -> Path:
-    if path is None:
-        raise InputError(f"'{name}' is not in the sequence directory, but the config asks for it")
-    return path
-
-
-def _video(sequence: Sequence, wanted_by: str) -> Video:
-    if sequence.video is None:
-        raise InputError(f"'{sequence.folder}' holds no video, which {wanted_by} needs")
-    return sequence.video
-
-
-def _camera_options(options_type: Any, name: str, sequence: Sequence, config: Config) -> Any:
-    """Options of a camera backend; what the sequence and `allow_degraded` say goes in first."""
-    said: dict[str, Any] = {}
-    if name in ("auto", "sfm"):
-        said["allow_degraded"] = config.allow_degraded
-    if name == "auto" and sequence.settings.camera == "moving":
-        said["assume"] = "moving"
-    return build(options_type, {**said, **config.options.get(name, {})}, f"options.{name}")
-
-
-def _blame(cuts: tuple[int, ...]) -> str:
-    """What to do about cuts where no camera path was found; nothing without cuts."""
-    if len(cuts) == 0:
-        return ""
-    where = ", ".join(map(str, cuts))
-    return (
-        f"; the video is cut at frame {where}, and one camera path is sought for all of it: give "
-        "every shot a directory of its own ('frames' in sequence.yaml) or a cameras.npz"
-    )
-
-
-def _inputs(sequence: Sequence, given: Path | None, *made: Path) -> list[Path]:
-    """The files a step reads: the given file where there is one, the pixels otherwise."""
-    if given is not None:
-        return [given, *made]
-    return [*([sequence.video.path] if sequence.video is not None else []), *made]
-
-
-def _shooting(sequence: Sequence) -> list[object]:
-    """What sequence.yaml says of the pixels: the rest of it leaves the first steps alone."""
-    settings = sequence.settings
-    return [settings.fps, settings.frames, settings.intrinsics, settings.distortion]
-
-
 def _corrections(sequence: Sequence) -> Constraints:
     """The part of constraints.yaml that changes the observations."""
     return dataclasses.replace(sequence.constraints, height_m={}, contacts=[])
-
-
-def _intrinsics(
-    sequence: Sequence, observations: Observations
-) -> tuple[Float[Tensor, "4"], tuple[str, ...]]:
-    """Focal lengths and principal point, px, and the sentence to report if they were guessed."""
-    given = sequence.settings.intrinsics
-    if given is not None:
-        return torch.tensor(given, dtype=torch.float64), ()
-    written = known_intrinsics(sequence.video) if sequence.video is not None else None
-    if written is not None:
-        return written, (f"focal length from EXIF: {float(written[0]):.0f} px",)
-    guessed = default_intrinsics(observations.image_size)
-    note = f"focal length guessed: {float(guessed[0]):.0f} px, the diagonal of the image"
-    return guessed, (note,)

@@ -152,6 +152,9 @@ class SceneState:
     cameras: CameraTrack  # z up, centre of frame 0 at the origin, in SLAM units, not corrected
     # Log of how much too fast the start predicts each person's root to move; None: not at all.
     velocity_gain: Float[Tensor, "N"] | None = None
+    # Of every keypoint in the image, constant over a clip, in units of the person's apparent size;
+    # those of all views one after another. None: none.
+    keypoint_offsets: Float[Tensor, "N K 2"] | None = None
     # Of each tilt of gravity as the alignment gave it, rad; None: as the term `gravity` says.
     up_sigma: Float[Tensor, ""] | None = None
     # Corrections of the placement of every segment of the cameras after the first: rotation about

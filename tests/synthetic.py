@@ -14,6 +14,7 @@ from slamhmr.skeleton import KEYPOINTS
 
 BODY = load_body()
 POINTS = point_set(BODY)
+KEYPOINT_COUNT = sum(name in POINTS.names for name in KEYPOINTS)
 UPRIGHT = roma.rotvec_to_rotmat(torch.tensor([math.pi / 2, 0.0, 0.0], dtype=torch.float64))
 
 
@@ -102,6 +103,7 @@ def make_scene(
     state = Scene(cast, log_scale, ground, **uncorrected(frames), jitter_information=None,
                   scale_prior=prior, velocity_gain=torch.zeros(people).double(),
                   segments=torch.zeros(1, 7).double(),
+                  offsets=torch.zeros(people, KEYPOINT_COUNT, 2).double(),
                   segment_sigma=torch.tensor([[0.05, 0.3, 0.5, 0.1]]).double())  # fmt: skip
     return state, evidence, POINTS
 
@@ -109,5 +111,5 @@ def make_scene(
 def layout(*, pose: bool = True, cameras: bool = True) -> BorderLayout:
     """Border layout of a stage that frees everything, or all but poses or cameras."""
     free = Free(pose, True, True, True, cameras, cameras, 6 * cameras, velocity_gain=True,
-                segments=int(cameras))  # fmt: skip
+                segments=int(cameras), offsets=2 * KEYPOINT_COUNT * cameras)  # fmt: skip
     return BorderLayout(free, BODY.shapedirs.shape[-1])

@@ -30,7 +30,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("scene_problem", "quality"),
     ("judgement", "gates", "observability"),
     ("notes",),
-    ("keypoint_bias",),
     (
         "assets",
         "detect",

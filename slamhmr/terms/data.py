@@ -10,8 +10,8 @@ from slamhmr.features import PersonFeatures
 from slamhmr.geometry import project
 from slamhmr.scene import ViewEvidence
 from slamhmr.solve.manifolds import logarithm, right_jacobian_inverse, skew
-from slamhmr.solve.problem import Residual
-from slamhmr.terms.register import term
+from slamhmr.solve.problem import BorderResidual, Residual
+from slamhmr.terms.register import BorderContext, term
 
 NEAREST_DEPTH = 0.1  # m; a seen point closer than this, or behind the camera, has infinite energy
 
@@ -67,7 +67,52 @@ def reprojection(
         local=local,
         kernel=settings.mu,
     )
-    return found if len(known.views) == 0 else _with_views(found, features, settings)
+    if len(known.views) > 0:
+        found = _with_views(found, features, settings)
+    return found if features.offsets is None else _with_offsets(found, features, settings.sigma)
+
+
+def _with_offsets(found: Residual, features: PersonFeatures, sigma: float) -> Residual:
+    """The same with everybody's keypoints off by their constant offsets."""
+    assert features.offsets is not None
+    shifted = replace(found, value=found.value + features.offsets / sigma)
+    place, before = features.layout.offsets, found.border_slice
+    if found.derivative is None or place is None:
+        return shifted
+    start = place.start if before is None else before.start
+    frames, elements, _ = found.value.shape
+    derivative = found.value.new_zeros(frames, elements, 2, place.stop - start)
+    if before is not None and found.border_derivative is not None:
+        derivative[..., : before.stop - before.start] = found.border_derivative
+    own = derivative[..., place.start - start :].view(frames, elements, 2, elements, 2)
+    own.diagonal(dim1=1, dim2=3).copy_(
+        (torch.eye(2, dtype=derivative.dtype) / sigma)[..., None].expand(frames, 2, 2, elements)
+    )
+    return replace(shifted, border_derivative=derivative, border_slice=slice(start, place.stop))
+
+
+@dataclass(frozen=True)
+class KeypointOffsetSettings:
+    """`sigma`: of a keypoint's constant error along each image axis, share of the person's size."""
+
+    weight: float = 1.0
+    sigma: float = 0.012
+
+
+@term("keypoint_offset", KeypointOffsetSettings, on_border=True)
+def keypoint_offset(
+    context: BorderContext, settings: KeypointOffsetSettings
+) -> list[BorderResidual]:
+    """Constant offset of every keypoint of everybody against zero."""
+    offsets, layout = context.scene.offsets, context.layout
+    if offsets is None or layout.free.offsets == 0:
+        return []
+    unit = torch.eye(layout.free.offsets, dtype=offsets.dtype) / settings.sigma
+    return [
+        BorderResidual("keypoint_offset", own.flatten() / settings.sigma, settings.weight,
+                       context.derivative(len(unit), (layout.offsets_of(person), unit)))
+        for person, own in enumerate(offsets)
+    ]  # fmt: skip
 
 
 def _with_views(

@@ -29,7 +29,7 @@ from slamhmr.sources import choose
 from slamhmr.types import CameraTrack, Initial, Observations, Views
 from slamhmr.viewfolders import VIEWS, require_same_frames
 
-ELSEWHERE = 10 * SAME  # squared distance of the nearest bodies from which two worlds are not one
+ELSEWHERE = 3 * SAME  # squared distance of the nearest bodies from which two worlds are not one
 CODE = ("slamhmr.multiview", "slamhmr.init.fuse", "slamhmr.init.identity", "slamhmr.init.stature")
 
 

@@ -20,6 +20,7 @@ LIMBS: tuple[tuple[str, ...], ...] = tuple(
 LIMB_GAP, FULL_GAP = (0.35, 1.2), (0.25, 0.7)  # s
 LIMB_SECONDS, FULL_SECONDS = 4.0, 8.0  # on average one gap in so many seconds
 TRUNK_RADIUS, LIMB_RADIUS = 0.15, 0.06  # m
+WINDOW = 100  # frames; of W-MPJPE100
 BEHIND = 0.25  # m by which a hidden point is farther away than what hides it
 
 
@@ -40,11 +41,18 @@ def gaps(shape: tuple[int, ...], fps: float, rng: np.random.Generator) -> Mask:
 
 
 def long_gaps(people: int, frames: int, length: float, rng: np.random.Generator) -> Mask:
-    """Where a person (N,T) is hidden for `length` frames in a row, seen before and afterwards."""
+    """Where a person (N,T) is hidden for `length` frames in a row, seen before and afterwards.
+
+    Not at the beginning of a window of 100 frames where that can be: W-MPJPE100 would then be
+    aligned on two poses that nobody saw, and tell nothing.
+    """
     mask = np.zeros((people, frames), dtype=bool)
     count = min(round(length), frames // 2)
+    starts = np.arange(frames // 5, max(frames // 5 + 1, 4 * frames // 5 - count))
+    into = starts % WINDOW
+    clear = starts[(into > 1) & (into + count <= WINDOW)]
     for person in mask:
-        start = int(rng.integers(frames // 5, max(frames // 5 + 1, 4 * frames // 5 - count)))
+        start = int(rng.choice(clear if len(clear) > 0 else starts))
         person[start : start + count] = True
     return mask
 

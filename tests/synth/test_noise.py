@@ -10,6 +10,7 @@ import torch
 from slamhmr import geometry
 from slamhmr.body import load_body
 from slamhmr.skeleton import KEYPOINT_INDEX, KEYPOINTS
+from slamhmr.synth.hiding import long_gaps
 from slamhmr.synth.noise import ar1, flipped_contacts, observe, project_truth, slam_track, spans
 from slamhmr.synth.scene import SceneSpec, make_scene
 
@@ -174,3 +175,10 @@ def test_flipped_contacts_are_wrong_in_runs() -> None:
     begins = (wrong[:, 1:] & ~wrong[:, :-1]).sum()
     assert 5 < float(wrong.sum() / begins) < 15, "runs of 0.3 s in the mean"
     assert torch.equal(flipped_contacts(contacts, 0.0, 30.0, seed=5), contacts)
+
+
+def test_long_gaps_spare_the_frames_that_windows_are_aligned_on() -> None:
+    hidden = long_gaps(20, 260, 75, np.random.default_rng(3))
+    assert (hidden.sum(axis=1) == 75).all()
+    assert not hidden[:, [0, 1, 100, 101, 200, 201]].any()
+    assert len({int(person.argmax()) for person in hidden}) > 3

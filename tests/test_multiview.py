@@ -200,7 +200,8 @@ def test_only_views_and_somebody_whom_the_first_does_not_see(tmp_path):
     result = outcome.result
     assert result.person_id.tolist() == [1, 2]
     assert bool(result.observed[1].any())
-    joints = apply((scene.world_from_cam @ invert(result.world_from_cam))[None], result.joints)
+    world = (scene.world_from_cam @ invert(result.world_from_cam)).expand(2, -1, -1, -1)
+    joints = apply(world, result.joints)
     pelvis = (joints - scene.points[:, :, :24])[:, :, 0].norm(dim=-1)
     assert float(pelvis[0].mean()) < 0.12
     assert float(pelvis[1].mean()) < 0.6, "one view: its depth is that of a single camera"

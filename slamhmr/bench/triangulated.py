@@ -35,7 +35,8 @@ def compare(
     result: Result, cameras: Float[Tensor, "T 4 4"], joints: Float[Tensor, "T 33 3"]
 ) -> dict[str, float]:
     """Medians over frames and joints, cm, of the person who is nearest; and the scale."""
-    world = apply((cameras @ invert(result.world_from_cam))[None], result.joints)
+    moved = (cameras @ invert(result.world_from_cam)).expand(len(result.joints), -1, -1, -1)
+    world = apply(moved, result.joints)
     own = world[:, :, [SMPL_JOINTS.index(name) for name, _ in PAIRS]]
     wanted = joints[:, [number for _, number in PAIRS]]
     known = torch.isfinite(wanted).all(dim=-1).all(dim=-1)

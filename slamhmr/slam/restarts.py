@@ -13,7 +13,7 @@ import torch
 from slamhmr.errors import BackendError
 from slamhmr.slam.gaps import bridge
 from slamhmr.slam.pieces import join
-from slamhmr.slam.tracks import Tracks
+from slamhmr.slam.tracks import TIED, Tracks
 from slamhmr.types import CameraTrack
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,8 @@ def connected_frames(tracks: Tracks) -> list[list[int]]:
 
     ties = [(frame - 1, frame) for frame in range(1, count)] + list(tracks.links)
     for first, second in ties:
-        if len(tracks.shared(first, second)[0]) >= FEWEST:
+        needed = max(FEWEST, TIED * len(tracks.ids[first]))
+        if len(tracks.shared(first, second)[0]) >= needed:
             low, high = sorted((root(first), root(second)))
             group[high] = low
     pieces: dict[int, list[int]] = {}

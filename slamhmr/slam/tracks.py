@@ -18,6 +18,8 @@ UNIT_WIDTH = 640  # thresholds in "units": px of the picture scaled to this long
 ROUND_TRIP = 0.5  # working px, forward-backward error above which a point counts as lost
 SPACING = 7  # working px between new points
 RECOVER = 24  # points; with fewer left, those of the last frame with more are sought again ...
+# Share of the points that must go on; after a hard change 3 % seem to come back by chance.
+TIED = 0.08
 PATIENCE = 60  # ... for so many frames
 REFRESH = 0.75  # new points are sought once fewer than this share of the wanted number live
 
@@ -117,11 +119,13 @@ class _Follower:
 
         small = cv2.resize(image, self.size, interpolation=cv2.INTER_AREA)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        enough = max(RECOVER, TIED * len(self._live))
         if self._grey is not None and len(self._live) > 0:
             moved, kept = _flow(self._grey, grey, self._live)
             kept &= self._on_background(moved, free)
             self._live, self._live_ids = moved[kept], self._live_ids[kept]
-        self._find_again(grey, free)
+        if self._waited > 0 or len(self._live) < enough:
+            self._find_again(grey, free)
         if len(self._live) < REFRESH * self.count:
             self._add(grey, free)
         self._grey = grey
@@ -136,18 +140,19 @@ class _Follower:
 
     def _find_again(self, grey: np.ndarray, free: np.ndarray) -> None:
         """After a loss, add the points of the last good frame that are found in this one."""
-        if self._good is None or (self._waited == 0 and len(self._live) >= RECOVER):
+        if self._good is None:
             return
         self._waited += 1
         moved, kept = _flow(self._good.grey, grey, self._good.points, aligned=True)
         kept &= self._on_background(moved, free) & ~np.isin(self._good.ids, self._live_ids)
-        if kept.sum() >= RECOVER:
+        found = kept.sum() >= max(RECOVER, TIED * len(kept))
+        if found:
             self.links.append((self._good.frame, len(self.ids)))
             self._live = np.concatenate([moved[kept], self._live])
             self._live_ids = np.concatenate([self._good.ids[kept], self._live_ids])
             order = np.argsort(self._live_ids)
             self._live, self._live_ids = self._live[order], self._live_ids[order]
-        if kept.sum() >= RECOVER or self._waited > PATIENCE:
+        if found or self._waited > PATIENCE:
             self._waited = 0
 
     def _add(self, grey: np.ndarray, free: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,29 @@ def require_frames(count: int, where: str) -> None:
         raise InputError(f"'{where}' has {count} frame(s); at least {LEAST_FRAMES} are needed")
 
 
-def prepare_observations(observations: Observations, sequence: Sequence) -> Observations:
+def used_ids(sequence: Sequence) -> frozenset[int]:
+    """Ids by which sequence.yaml and constraints.yaml speak of people who must be there."""
+    settings, constraints = sequence.settings, sequence.constraints
+    wanted = [] if settings.people == "all" else settings.people
+    merged = [person for group in constraints.merge for person in group]
+    fixed = [
+        *(exclusion.person for exclusion in constraints.exclude),
+        *(fix.person for fix in constraints.keypoints),
+        *(contact.person for contact in constraints.contacts),
+    ]
+    corrected = [person for person in fixed if person is not None]
+    heights = (*settings.height_m, *constraints.height_m)
+    return frozenset([*wanted, *merged, *corrected, *heights])
+
+
+def prepare_observations(
+    observations: Observations,
+    sequence: Sequence,
+    repair: Callable[[Observations], Observations] | None = None,
+) -> Observations:
     """Observations of the kept frames, corrected by `constraints.yaml`, of everybody.
+
+    What `repair` puts right by itself comes first, so that manual corrections have the last word.
 
     `fps` of sequence.yaml outweighs the times of the video, and those the file's where it has no
     `timestamps`. Raises InputError if lengths or image sizes disagree or nobody is left.
@@ -165,6 +187,8 @@ def prepare_observations(observations: Observations, sequence: Sequence) -> Obse
         times = torch.arange(observations.keypoints.shape[1], dtype=torch.float64) / fps
         observations = dataclasses.replace(observations, fps=fps, timestamps=times)
     require_frames(observations.keypoints.shape[1], "observations")
+    if repair is not None:
+        observations = repair(observations)
     observations = apply_constraints(observations, sequence.constraints)
     if len(observations.person_id) == 0:
         raise InputError(f"nobody is seen in '{sequence.folder}'; nothing to optimise")

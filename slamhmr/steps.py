@@ -13,6 +13,7 @@ from slamhmr.camera_step import track_camera as track_camera
 from slamhmr.cameras import segment_starts
 from slamhmr.config import Config, backend_options
 from slamhmr.constraints import Constraints
+from slamhmr.detect.tracklets import repair_tracks
 from slamhmr.errors import ConfigError
 from slamhmr.export.result import build_result
 from slamhmr.init.cast import leave_out_unplaced, leave_out_unseen
@@ -26,6 +27,7 @@ from slamhmr.sequence import (
     Sequence,
     known_heights,
     prepare_observations,
+    used_ids,
     with_people,
 )
 from slamhmr.solve.sweep import Resources
@@ -75,6 +77,16 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
     """Step 1: everybody's keypoints, from observations.npz or a detector."""
     name = choose(config.detect, sequence.observations, "blazepose")
     cuts = () if name == "file" else sequence.cuts  # a file says itself who is who
+    notes: list[str] = []
+
+    def repair(found: Observations) -> Observations:
+        # a detector of ours knows clothes, and a given start is bound to the ids of its file
+        unknown = name == "file" and sequence.initial is None
+        repaired, said = repair_tracks(
+            found, sequence.cuts, identities=unknown, named=used_ids(sequence)
+        )
+        notes.extend(said)
+        return repaired
 
     def compute() -> Observations:
         module = backend("detect", name)
@@ -87,7 +99,7 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
             options = backend_options(module.Options, name, config)
             video = pixels(sequence, f"detect={name}")
             found = module.detect(video, options, cuts=cuts, progress=progress)
-        return prepare_observations(found, sequence)
+        return prepare_observations(found, sequence, repair)
 
     value, _ = run.step(
         "1_observations",
@@ -98,10 +110,14 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
             config.options.get(name),
             *shooting(sequence),
             cuts,
+            sequence.cuts,
+            sequence.initial is None,
+            sorted(used_ids(sequence)),
             _corrections(sequence),
         ],
         inputs=input_files(sequence, sequence.observations if name == "file" else None),
-        code=(DETECTORS[name], PREPARE, "slamhmr.undistort"),
+        code=(DETECTORS[name], PREPARE, "slamhmr.detect.tracklets", "slamhmr.undistort"),
+        note=lambda: {"people": notes},
     )
     return value
 

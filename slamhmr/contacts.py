@@ -24,6 +24,7 @@ IN_CONTACT = 0.5  # probability above which a point stands
 SHARES = (0.55, 0.27, 1.3, 0.1)
 SUREST = 0.005  # a prediction is not taken to be surer than this
 LIFTED, MOST_LIFTED = 0.03, 2.0  # m; most that a height may count, for people may float
+FAR, NEVER = 0.4, -3.0  # m, above which nobody floats; log odds there
 
 
 def contacts_from_kinematics(
@@ -130,5 +131,6 @@ def reweighted(
     fast = _speed_odds(velocity.norm(dim=-1)) * known[..., None]
     high = ((height.clamp_min(0) / LIFTED) ** 2).clamp_max(MOST_LIFTED)
     odds = SHARES[0] * said + SHARES[1] * fast - SHARES[2] * high + SHARES[3]
+    odds = torch.where(height > FAR, odds.clamp_max(NEVER), odds)
     settled = (predicted == 0) | (predicted == 1)
     return torch.where(settled, predicted, torch.sigmoid(odds)) * valid[..., None]

@@ -96,7 +96,7 @@ def reweighted_track(predicted: float, height: float) -> torch.Tensor:
 
 
 def test_solved_feet_confirm_or_refute_predicted_contacts() -> None:
-    """A foot that stands low is believed at 0.4; one that swings, or is high up, not even at 0.6."""
+    """A foot that stands low is believed at 0.4; one that swings or is high up not at 0.6."""
     assert float(reweighted_track(0.4, 0.0)[:, 0].min()) > 0.5
     assert float(reweighted_track(0.6, 0.0)[:, 1].max()) < 0.5
     assert float(reweighted_track(0.6, 0.3)[:, 0].max()) < 0.5
@@ -104,6 +104,7 @@ def test_solved_feet_confirm_or_refute_predicted_contacts() -> None:
 
 def test_a_sure_prediction_outlasts_a_body_that_floats() -> None:
     assert float(reweighted_track(0.97, 0.12)[:, 0].min()) > 0.5
+    assert float(reweighted_track(0.97, 0.6)[:, 0].max()) < 0.1
 
 
 def test_what_somebody_has_set_stays() -> None:

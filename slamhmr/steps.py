@@ -80,10 +80,11 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
     notes: list[str] = []
 
     def repair(found: Observations) -> Observations:
-        # a detector of ours knows clothes, and a given start is bound to the ids of its file
-        unknown = name == "file" and sequence.initial is None
+        if name != "file":  # our own detector has done so with the pixels at hand
+            return found
+        # a given start is bound to the ids of its file
         repaired, said = repair_tracks(
-            found, sequence.cuts, identities=unknown, named=used_ids(sequence)
+            found, sequence.cuts, identities=sequence.initial is None, named=used_ids(sequence)
         )
         notes.extend(said)
         return repaired

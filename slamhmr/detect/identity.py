@@ -19,7 +19,8 @@ LEAST_POINTS = 4  # of a frame that tells where somebody is
 BESIDE = 0.2  # s on either side of an instant that tell where and how fast somebody is
 LEAST_BESIDE = 3  # frames of them
 LONGEST_STEP = 0.5  # s without a look, over which places are compared
-JUMP, JUMP_SPEED = 0.35, 1.5  # extents, extents per second of gap: nobody moves by so much
+JUMP, JUMP_SPEED = 0.5, 1.5  # extents, extents per second of gap: nobody moves by so much
+FAR = 1.5  # times as far nobody's row goes: from there on it is somebody new
 FITS = 0.5  # share of that within which another row goes on instead
 LASTING = 1.0  # s over which a person's extent is measured: poses change it too
 ALIKE = 1.35  # largest ratio of two extents of one person
@@ -126,7 +127,7 @@ def _misfit(
     step = after[0] - before[0]
     steps = step, step - before[1] * gap, step - after[1] * gap
     distance = min(float(np.hypot(*left)) for left in steps)
-    return distance / min(before[2], after[2]) / (JUMP + JUMP_SPEED * gap)
+    return distance / max(before[2], after[2]) / (JUMP + JUMP_SPEED * gap)
 
 
 def _together(jumps: list[_Jump], times: Array) -> list[_Jump]:
@@ -150,12 +151,14 @@ def _put_right(
     ])  # fmt: skip
     chosen = zip(*linear_sum_assignment(np.minimum(costs, 1.0)), strict=True)
     fits = {int(b): int(a) for a, b in chosen if costs[a, b] <= FITS}
+    taken = set(fits.values())  # whose row goes on with somebody else's frames
+    kept = [b for b in range(len(jumps)) if b in fits or b in taken or costs[b, b] > FAR]
     ids, notes = observations.person_id.tolist(), []
     parts = {name: getattr(observations, name).clone() for name in _FRAMEWISE}
-    heads = {jump.row: jump.frame for jump in jumps}
-    for row, frame in heads.items():
-        _clear(parts, row, frame)
-    for place, jump in enumerate(jumps):
+    for place in kept:
+        _clear(parts, jumps[place].row, jumps[place].frame)
+    for place in kept:
+        jump = jumps[place]
         person = ids[jump.row]
         if place in fits:
             to = jumps[fits[place]]

@@ -106,12 +106,21 @@ def test_rows_exchanged_for_a_while_are_put_back(clip):
 
 
 def test_a_row_that_jumps_to_another_place_is_a_new_person(clip):
-    alone = hidden(with_exchanged_rows(clip, 60), 1, slice(None))
-    fixed, notes = repair_switches(alone)
+    points = clip.keypoints.clone()
+    points[0, 60:, :, 0] += 400.0
+    fixed, notes = repair_switches(replace(clip, keypoints=points))
     assert fixed.person_id.tolist() == [1, 2, 3]
     assert torch.nonzero(fixed.seen[0])[-1] < 60
     assert torch.nonzero(fixed.seen[2])[0] >= 60
     assert notes == ("person 1 jumps to another place at frame 60: from there on it is person 3",)
+
+
+def test_a_little_jump_is_left_alone(clip):
+    points = clip.keypoints.clone()
+    points[0, 60:, :, 0] += 90.0
+    fixed, notes = repair_switches(replace(clip, keypoints=points))
+    assert fixed.person_id.tolist() == [1, 2]
+    assert notes == ()
 
 
 def test_nothing_jumps_across_a_cut(clip):

@@ -24,9 +24,11 @@ STANCE = (0.02, 0.025)  # sigma of one stance's height: m, and share of the came
 FLOOR_LIMIT = 3.0  # of that sigma, within which a stance is on the floor
 LEAST_LIMIT = 0.10  # m
 TOLERANCE = 0.06  # m, half width of a level, for sigmas of stances up to half of it
+CLAIM = 1.75  # of that, within which a level takes stances with it
 LASTING = 0.3  # s, of all stances on a level together
 LASTING_BELOW = 0.5  # s, of those on a level that becomes the floor
 BIAS_STEPS = 61
+OF_FOOT, OTHER = 1, 3  # frames by which stances of the same foot, of the other foot, count later
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,9 @@ def supports(
 ) -> Supports:
     """Height of the support of every point in every frame.
 
-    `feet` are places along the ground (two) and heights of the soles above it. A point between two
-    stances belongs to the nearer one in time. `tilt_sigma`, rad: of the ground as it is now.
+    `feet` are places along the ground (two) and heights of the soles above it. Between stances a
+    point belongs to the nearest one in time, its own or another of the same person.
+    `tilt_sigma`, rad: of the ground as it is now.
     """
     found = stances(feet, contacts, times, camera_height, cuts)
     support = torch.zeros_like(contacts)
@@ -188,7 +191,9 @@ def _levels(heights: Float[Tensor, "E"], found: Stances) -> Float[Tensor, "E"]:
         votes = ((near & left[None]) * found.seconds).sum(dim=1) * left
         group = near[int(votes.argmax())] & left
         if float(found.seconds[group].sum()) >= LASTING:
-            level[group] = _weighted_median(heights[group], found.seconds[group])
+            middle = _weighted_median(heights[group], found.seconds[group])
+            group = ((heights - middle).abs() < CLAIM * reach) & left
+            level[group] = middle
         left = left & ~group
     return level
 
@@ -205,7 +210,10 @@ def _spread(
     level: Float[Tensor, "E"],
     cuts: tuple[int, ...],
 ) -> None:
-    """Write every stance's level into its frames and those nearer to it than to others."""
+    """Write every stance's level into its frames and those nearer to it than to others.
+
+    Stances of a point's own count first; of two others as near, those of its own foot.
+    """
     frames = support.shape[1]
     shot = shot_numbers(frames, cuts)
     now = torch.arange(frames)
@@ -214,9 +222,13 @@ def _spread(
     for person, point, (first, stop), height in owners:
         gap = torch.maximum(first - now, now - (stop - 1)).clamp_min(0).to(support)
         gap = torch.where(shot == shot[first], gap, torch.inf)
-        closer = gap < nearest[person, :, point]
-        support[person, closer, point] = height
-        nearest[person, closer, point] = gap[closer]
+        for other in range(support.shape[2]):
+            further = gap + (
+                0 if other == point else OF_FOOT if other // 2 == point // 2 else OTHER
+            )
+            closer = further < nearest[person, :, other]
+            support[person, closer, other] = height
+            nearest[person, closer, other] = further[closer]
 
 
 def support_facts(

@@ -110,3 +110,16 @@ def test_a_level_is_not_carried_across_a_cut():
     result = found(feet, contacts, cuts=(cut,))
     assert float(result.support[0, cut - 2, 0]) == pytest.approx(1.0, abs=0.06)
     assert float(result.support[0, cut, 0]) == 0
+
+
+def test_a_foot_without_a_stance_of_its_own_is_where_the_other_landed():
+    feet, contacts = walk([2.0] * 6 + [0.0] * 4)
+    contacts[0, 6 * STANCE :, 2:] = 0
+    feet[0, 6 * STANCE :, :2, 2] = 0.0
+    contacts[0, 6 * STANCE :, :2] = 0.9
+    feet[0, 6 * STANCE :, :2, 0] = 3.6
+    feet = torch.cat([walk([0.0] * 10)[0], feet])
+    contacts = torch.cat([walk([0.0] * 10)[1], contacts])
+    result = found(feet, contacts)
+    assert float(result.support[1, 5 * STANCE, 2]) == pytest.approx(2.0, abs=0.05)
+    assert float(result.support[1, 6 * STANCE + 6 :].abs().max()) == 0

@@ -11,18 +11,21 @@ import torch
 from slamhmr import footage, steps
 from slamhmr.artifacts import write_json, write_text
 from slamhmr.body import load_body
+from slamhmr.cameras import segment_starts
 from slamhmr.config import Config, to_yaml
 from slamhmr.constraints import correct_contacts
 from slamhmr.export.result import build_result
-from slamhmr.init.align import align
+from slamhmr.init.segments import place
 from slamhmr.init.trajectory import refine_paths
+from slamhmr.judgement import judge_result
+from slamhmr.multiview import film, seen_anywhere
 from slamhmr.pipeline import Outcome, draw
-from slamhmr.report import assemble_report, provenance
+from slamhmr.report import Run, assemble_report, provenance
 from slamhmr.reprojection import score
 from slamhmr.runfolder import RunFolder
-from slamhmr.sequence import choose_people, open_sequence
 from slamhmr.threads import bounded_threads
 from slamhmr.types import Result
+from slamhmr.viewfolders import open_clip
 
 FOLDER = "slamhmr-init"
 
@@ -40,53 +43,60 @@ def feed_forward(
     The files are those of `optimize`, without stages. Raises the SlamhmrError kinds.
     """
     torch.manual_seed(config.seed)
-    sequence = open_sequence(folder)
+    sequence = open_clip(folder)
     body = load_body(config.body.model)
     run = RunFolder(out or folder / FOLDER, overwrite=overwrite)
     with bounded_threads(1), run:
         write_text(run.path("config.yaml"), to_yaml(config))
         sequence = footage.prepare(run, sequence, config, progress)
-        everybody = steps.observe(run, sequence, config, progress)
-        observations = choose_people(everybody, sequence)
-        cameras = steps.track_camera(run, sequence, everybody, config, progress)
-        initial = steps.initialise(run, sequence, observations, cameras, body, config)
+        filmed = film(run, sequence, config, body, progress)
+        cast, cameras, views = filmed.cast, filmed.cameras, filmed.views
+        sequence, observations, initial = cast.sequence, cast.observations, cast.initial
 
-        aligned = align(initial, observations, cameras, body, cuts=sequence.cuts)
+        seen = seen_anywhere(observations, views)
+        aligned = place(initial, seen, cameras, body, cuts=sequence.cuts)
         aligned = correct_contacts(aligned, sequence.constraints)
-        state = refine_paths(aligned, initial, body, observations.fps, sequence.cuts)
+        state = refine_paths(
+            aligned, initial, body, observations.fps, segment_starts(cameras, sequence.cuts)
+        )
         made_by = provenance(config, sequence)
 
         def compute() -> Result:
-            return build_result(
+            whole = build_result(
                 state, body, observations, body_model=config.body.model, provenance=made_by,
                 found=None,
             )  # fmt: skip
+            starts = segment_starts(state.cameras, sequence.cuts)
+            return judge_result(whole, state, observations, body, config.gates, starts)[0]
 
         result, _ = run.step(
             "result",
             Result,
             compute,
-            settings=[config.body, made_by, sequence.constraints.contacts, sequence.cuts],
+            settings=[
+                config.body,
+                config.gates,
+                made_by,
+                sequence.constraints.contacts,
+                sequence.cuts,
+            ],
             inputs=[run.path(f"{name}.npz") for name in steps.files(config)[:3]],
             code=(
                 "slamhmr.export.result",
-                "slamhmr.init.align",
+                "slamhmr.init.segments",
                 "slamhmr.init.stature",
                 "slamhmr.init.trajectory",
                 "slamhmr.constraints",
+                "slamhmr.judgement",
             ),
         )
         facts = assemble_report(
-            config=config,
-            sequence=sequence,
-            observations=observations,
-            aligned=aligned,
-            result=result,
-            scores={"start": score(state, observations, body)},
-            stages=[],
-            posterior={},
-            seconds=run.seconds,
-        )
+            Run(
+                config, sequence, observations, aligned, state, result, body,
+                {"start": score(state, observations, body, views)}, [], {}, run.seconds,
+                (*steps.repairs(run), *cast.notes), several_views=views is not None,
+            )
+        )  # fmt: skip
         write_json(run.path("report.json"), facts)
         draw(run, sequence, result, facts, config, progress)
     return Outcome(run.folder, result, facts)

@@ -1,12 +1,29 @@
-"""What a clip cannot tell, in words: unknowns the posterior leaves where the prior had them."""
+"""What a clip cannot tell, in words: unknowns the posterior leaves where the prior had them.
+
+The heading of the world and where its origin lies are no such unknowns: they are chosen, along the
+first camera and below it.
+"""
 
 import math
 from typing import Any
 
-from slamhmr.types import CameraTrack, Result
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slamhmr.body import BodyModel
+from slamhmr.quality import IN_CONTACT
+from slamhmr.reprojection import WELL_SEEN
+from slamhmr.scene import point_set
+from slamhmr.types import CameraTrack, Observations, Result, SceneState
 
 Facts = dict[str, Any]
 UNKNOWN_SHARE = 0.95  # of the prior's variance; above it the clip has said next to nothing
+SELDOM = 0.05  # of a person's seen frames; what is seen less often is as good as never seen
+GAUGE = (
+    "heading and origin of the world are chosen, not measured: the origin lies on the ground below "
+    "the first camera"
+)
 SENTENCES = {
     "focal": "the focal length is not observable: people look alike from near and far; give "
     "`intrinsics` in sequence.yaml",
@@ -14,20 +31,29 @@ SENTENCES = {
     "floor_tilt": "the floor's tilt is not observable: nobody is seen standing in several places",
     "floor_height": "the floor's height is not observable: nobody is seen standing on it",
 }
+FEET = ("ankle", "heel", "big_toe", "small_toe")
+LEGS = ("knee", *FEET)
 
 
 def unobservable(
-    cameras: CameraTrack, prior_share: dict[str, float], *, height_known: bool
+    cameras: CameraTrack,
+    prior_share: dict[str, float],
+    *,
+    height_known: bool,
+    size: float = math.nan,
 ) -> list[str]:
-    """One sentence for every direction that cannot be known.
+    """One sentence for every direction of the whole scene that cannot be known.
 
-    `prior_share`: posterior over prior variance, by name, of what was free.
+    `prior_share`: posterior over prior variance, by name, of what was free. `size`: relative
+    standard deviation of the people's size, which stands in for the scale's; NaN where not known.
     """
     sentences = []
     if not cameras.moving and not height_known:
+        why = "only turns" if cameras.source == "rotation" else "does not translate"
+        sure = "how far off is not known" if math.isnan(size) else f"{100 * size:.1f} % uncertain"
         sentences.append(
-            "scale is not observable: the camera does not translate and no height is known; people "
-            "are as tall as their shape says, and their distance with them"
+            f"scale is not observable: the camera {why} and no height is known; people "
+            f"are as tall as their shape says, and their distance with them ({sure})"
         )
     share = prior_share.get("scale", 0.0)
     if cameras.moving and share > UNKNOWN_SHARE:
@@ -43,6 +69,89 @@ def unobservable(
     return sentences
 
 
+def without_contact(result: Result, prior_share: dict[str, float]) -> list[str]:
+    """That the floor is a guess, where no foot is ever in contact and nothing else has said so."""
+    stands = (result.contacts >= IN_CONTACT) & result.observed[..., None]
+    if bool(stands.any()) or prior_share.get("floor_height", 0.0) > UNKNOWN_SHARE:
+        return []
+    return ["the floor's height is not observable: no foot is seen in contact with anything"]
+
+
+def untied_segments(state: SceneState) -> list[str]:
+    """Pieces of the camera's path whose place among the others nobody tells."""
+    tied, starts = state.segment_tied, state.cameras.segments
+    if starts is None or tied is None:
+        return []
+    return [
+        f"how the camera's path from frame {start} on lies to what was before is not observable: "
+        "nobody is known to go on across it"
+        for start, known in zip(starts.tolist(), tied.tolist(), strict=True)
+        if not known
+    ]
+
+
+def unseen_parts(observations: Observations) -> list[str]:
+    """People whose legs or feet are next to never seen: whether they stand cannot be known."""
+    sentences = []
+    well = observations.confidence >= WELL_SEEN
+    for row, person in enumerate(observations.person_id.tolist()):
+        frames = well[row, observations.seen[row]]
+        if len(frames) == 0:
+            continue
+        legs, feet = (_share_seen(frames, observations.keypoint_names, part) for part in
+                      (LEGS, FEET))  # fmt: skip
+        if legs < SELDOM:
+            sentences.append(
+                f"person {person}: the legs are never seen; their pose and whether the feet stand, "
+                "slide or float are not observable"
+            )
+        elif feet < SELDOM:
+            sentences.append(
+                f"person {person}: the feet are never seen; whether they stand, slide or float is "
+                "not observable"
+            )
+    return sentences
+
+
+def _share_seen(well: Tensor, names: tuple[str, ...], parts: tuple[str, ...]) -> float:
+    """Share of frames in which any keypoint of the named parts is well seen."""
+    columns = [index for index, name in enumerate(names) if name.endswith(parts)]
+    return float(well[:, columns].any(dim=1).double().mean()) if len(columns) > 0 else 0.0
+
+
+def statures(result: Result, body: BodyModel) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """Height of everybody and its standard deviation, m; NaN where no posterior was computed."""
+    points = point_set(body)
+    heights = points.height_template + result.betas @ points.height_directions
+    if result.betas_cov is None:
+        return heights, torch.full_like(heights, torch.nan)
+    across = points.height_directions
+    variance = torch.einsum("b,nbc,c->n", across, result.betas_cov, across)
+    return heights, variance.clamp_min(0).sqrt()
+
+
+def unknown_statures(
+    result: Result, body: BodyModel, known: Float[Tensor, "N"], *, spread: float = 1.0
+) -> list[str]:
+    """People whose stature is the prior's: no better known than of anybody.
+
+    `known`: heights that were given, m, NaN where none was; `spread`: standard deviation of each of
+    the betas in the prior.
+    """
+    heights, sigma = statures(result, body)
+    prior = spread * float(point_set(body).height_directions.norm())
+    sentences = []
+    for row, person in enumerate(result.person_id.tolist()):
+        if not bool(known[row].isnan()) or not float(sigma[row]) ** 2 > UNKNOWN_SHARE * prior**2:
+            continue
+        sentences.append(
+            f"person {person}: the stature is not observable, {float(heights[row]):.2f} m +- "
+            f"{100 * float(sigma[row]):.0f} cm is what adults have: a child is taken for somebody "
+            "further away; give `height_m` in sequence.yaml"
+        )
+    return sentences
+
+
 def uncertainty(result: Result, found: Facts) -> Facts | None:
     """The posterior in numbers for report.json; None where there is none.
 
@@ -51,9 +160,10 @@ def uncertainty(result: Result, found: Facts) -> Facts | None:
     if result.joints_cov is None or result.joints_cov_root is None:
         return None
 
-    def spread(covariance: Any) -> float:
+    def spread(covariance: Any) -> float | None:
         variance = covariance[result.valid].diagonal(dim1=-2, dim2=-1).mean(dim=-1)
-        return 1000 * float(variance.mean(dim=-1).sqrt().median())
+        middle = variance.mean(dim=-1).sqrt()
+        return 1000 * float(middle.median()) if len(middle) > 0 else None
 
     scale = result.scale_std / result.scale
     ground = result.ground_cov

@@ -14,14 +14,17 @@ from slamhmr.config import Config, to_yaml
 from slamhmr.constraints import correct_contacts
 from slamhmr.export.overlay import write_overlay
 from slamhmr.export.topview import write_topview
-from slamhmr.init.align import align
-from slamhmr.report import assemble_report, provenance
+from slamhmr.init.segments import place
+from slamhmr.multiview import film, seen_anywhere
+from slamhmr.report import Run, assemble_report, provenance
 from slamhmr.report_page import write_page
 from slamhmr.reprojection import score
 from slamhmr.runfolder import RunFolder
-from slamhmr.sequence import Sequence, choose_people, open_sequence
+from slamhmr.sequence import Sequence
 from slamhmr.threads import bounded_threads
 from slamhmr.types import Result, StageReport
+from slamhmr.viewfolders import open_clip
+from slamhmr.views import notes_on_views
 
 LOG = logging.getLogger(__name__)
 
@@ -55,46 +58,43 @@ def optimize(
     """
     steps.check_schedule(config)
     torch.manual_seed(config.seed)
-    sequence = open_sequence(folder)
+    sequence = open_clip(folder)
     body = load_body(config.body.model)
     run = RunFolder(out or folder / "slamhmr", overwrite=overwrite)
     with bounded_threads(1), run:
         write_text(run.path("config.yaml"), to_yaml(config))
-        run.keep_only(steps.files(config))
+        run.keep_only(steps.files(config, several_views=len(sequence.views) > 0))
 
         sequence = footage.prepare(run, sequence, config, progress)
-        everybody = steps.observe(run, sequence, config, progress)
-        observations = choose_people(everybody, sequence)
-        cameras = steps.track_camera(run, sequence, everybody, config, progress)
-        initial = steps.initialise(run, sequence, observations, cameras, body, config)
+        filmed = film(run, sequence, config, body, progress)
+        cast, cameras, views = filmed.cast, filmed.cameras, filmed.views
+        sequence, observations, initial = cast.sequence, cast.observations, cast.initial
 
-        aligned = align(initial, observations, cameras, body, cuts=sequence.cuts)
+        seen = seen_anywhere(observations, views)
+        aligned = place(initial, seen, cameras, body, cuts=sequence.cuts)
         state = correct_contacts(aligned, sequence.constraints)
-        scores = {"start": score(state, observations, body)}
-        start = steps.Start(sequence, observations, initial, body, config, scores["start"])
+        scores = {"start": score(state, observations, body, views)}
+        start = steps.Start(sequence, observations, initial, body, config, scores["start"], views)
         reports: list[StageReport] = []
         last = "3_initial"
         for name, file in zip(config.schedule, steps.stage_files(config), strict=True):
             state, report = steps.solve_stage(
                 run, state, start, file=file, after=last, progress=progress
             )
-            scores[name] = score(state, observations, body)
+            scores[name] = score(state, observations, body, views)
             reports.append(report)
             last = file
 
         made_by = provenance(config, sequence)
         result, found = steps.conclude(run, state, start, after=last, provenance=made_by)
+        on_views = notes_on_views(scores[name], views, moving=cameras.moving)
         facts = assemble_report(
-            config=config,
-            sequence=sequence,
-            observations=observations,
-            aligned=aligned,
-            result=result,
-            scores=scores,
-            stages=reports,
-            posterior=found,
-            seconds=run.seconds,
-        )
+            Run(
+                config, sequence, observations, aligned, state, result, body, scores, reports,
+                found, run.seconds, (*steps.repairs(run), *cast.notes, *on_views),
+                several_views=views is not None,
+            )
+        )  # fmt: skip
         write_json(run.path("report.json"), facts)
         draw(run, sequence, result, facts, config, progress)
     return Outcome(run.folder, result, facts)

@@ -1,91 +1,134 @@
 """What a run did and whether it can be trusted: `report.json` and the facts of `report.html`."""
 
+import math
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from priors.transition import TRAINED_STEPS, holes
-from slamhmr import __version__
+from slamhmr import __version__, observability
 from slamhmr.artifacts import content_hash, report_to_json, settings_hash
-from slamhmr.config import Config, GatesConfig
-from slamhmr.observability import uncertainty, unobservable
-from slamhmr.reprojection import EXACT_PERCENT
-from slamhmr.sequence import Sequence
-from slamhmr.types import FREE_SCALE_SIGMA, Observations, Result, SceneState, StageReport
+from slamhmr.body import BodyModel
+from slamhmr.cameras import segment_starts
+from slamhmr.config import Config
+from slamhmr.gates import Judged, longest_run, open_gates
+from slamhmr.judgement import Failure, judge_result
+from slamhmr.notes import (
+    degraded_steps,
+    notes_on_cuts,
+    notes_on_frame_times,
+    notes_on_scene,
+    notes_on_scores,
+    notes_on_stages,
+)
+from slamhmr.sequence import Sequence, known_heights
+from slamhmr.types import Observations, Result, SceneState, StageReport
 
 Facts = dict[str, Any]
-# The start follows the cameras' jitter frame by frame (0.1 deg is 0.8 % of a small person), which
-# stages with fixed cameras cannot: a little more pixel error is no news there.
-FAR_WORSE_PERCENT = 40.0
-RATE_MARGIN = 1.02  # 23.976 and 59.94 frames per second are as good as 24 and 60
 
 
 @dataclass(frozen=True)
-class Gate:
-    """One limit, and a sentence on whether it holds."""
+class Run:
+    """What a run has made, from which the report is assembled."""
 
-    name: str
-    value: float
-    limit: float
-    passed: bool
-    sentence: str
+    config: Config
+    sequence: Sequence
+    observations: Observations
+    aligned: SceneState
+    state: SceneState  # of which the result was made
+    result: Result
+    body: BodyModel
+    scores: dict[str, Facts]  # begin with 'start', then come the stages
+    stages: list[StageReport]
+    posterior: Facts  # what the posterior's step noted; empty where it is switched off
+    seconds: dict[str, float]
+    people: tuple[str, ...] = ()  # who was left out or repaired before the solve, in sentences
+    several_views: bool = False  # calibrated cameras see how far away and how tall people are
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """First frames of pieces of the clip that no motion connects."""
+        return segment_starts(self.state.cameras, self.sequence.cuts)
 
 
-def assemble_report(
-    *,
-    config: Config,
-    sequence: Sequence,
-    observations: Observations,
-    aligned: SceneState,
-    result: Result,
-    scores: dict[str, Facts],
-    stages: list[StageReport],
-    posterior: Facts,
-    seconds: dict[str, float],
-) -> Facts:
-    """All facts of a run for report.json; `scores` begin with 'start', then come the stages.
-
-    `posterior`: what the posterior's step noted; empty where it is switched off.
-    """
-    coverage, cameras = coverage_of(result), aligned.cameras
-    gates = judge(scores, coverage, config.gates)
-    frames = observations.keypoints.shape[1]
-    height_known = len(sequence.settings.height_m) + len(sequence.constraints.height_m) > 0
-    hidden = unobservable(cameras, posterior.get("prior_share", {}), height_known=height_known)
+def assemble_report(run: Run) -> Facts:
+    """All facts of a run for report.json."""
+    config, sequence, observations = run.config, run.sequence, run.observations
+    cameras, share = run.state.cameras, run.posterior.get("prior_share", {})
+    result, quality, failures = judge_result(
+        run.result, run.state, observations, run.body, config.gates, run.cuts
+    )
+    hidden = hidden_from(run, share)
+    degraded = degraded_steps(run.aligned.cameras, run.stages, posterior=_has_posterior(result))
+    judged = Judged(result, run.state.valid, quality, cameras, run.scores, share, len(degraded))
+    gates = open_gates(judged, config.gates)
     return {
         "schema_version": 1,
         "sequence": sequence.folder.resolve().name,
-        "frames": frames,
+        "frames": observations.keypoints.shape[1],
         "fps": observations.fps,
         "image_size": list(observations.image_size),
-        "people": coverage,
+        "people": people_facts(run, result, failures),
+        "failures": [{**vars(failure), "sentence": failure.sentence} for failure in failures],
         "cuts": {"frames": list(sequence.cuts), "found": sequence.found_cuts is not None},
-        "camera": {
-            "source": cameras.source,
-            "moving": cameras.moving,
-            "scale_known": cameras.scale_known,
-            "focal_px": [float(f) for f in result.intrinsics[0, :2]],
-            "metres_per_slam_unit": result.scale if cameras.moving else None,
-        },
-        "scores": scores,
-        "stages": stage_facts(stages, scores),
-        "uncertainty": uncertainty(result, posterior),
+        "camera": camera_facts(run),
+        "scores": run.scores,
+        "stages": stage_facts(run.stages, run.scores),
+        "uncertainty": observability.uncertainty(result, run.posterior),
         "unobservable": hidden,
-        "seconds": {**seconds, "total": sum(seconds.values())},
-        "notes": [
-            *hidden,
-            *notes_on_stages(stages),
-            *notes_on_frame_times(observations, stages),
-            *notes_on_scene(aligned),
-            *notes_on_cuts(sequence, observations, config),
-            *notes_on_scores(scores),
-        ],
-        "gates": [vars(gate) for gate in gates],
+        "gauge": observability.GAUGE,
+        "degraded": degraded,
+        "seconds": {**run.seconds, "total": sum(run.seconds.values())},
+        "notes": list(
+            dict.fromkeys(
+                [
+                    *hidden,
+                    *degraded,
+                    *run.people,
+                    *(failure.sentence for failure in failures),
+                    *notes_on_stages(run.stages),
+                    *notes_on_frame_times(observations, run.stages),
+                    *notes_on_scene(run.aligned),
+                    *notes_on_cuts(sequence, observations, run.aligned.cameras, config),
+                    *notes_on_scores(run.scores),
+                ]
+            )
+        ),
+        "gates": [{**vars(gate), "value": _finite(gate.value)} for gate in gates],
         "passed": all(gate.passed for gate in gates),
         "provenance": result.provenance,
+    }
+
+
+def hidden_from(run: Run, prior_share: dict[str, float]) -> list[str]:
+    """What the clip cannot tell, one sentence each."""
+    known = known_heights(run.sequence, run.observations)
+    heights, sigma = observability.statures(run.result, run.body)
+    return [
+        *observability.unobservable(
+            run.aligned.cameras,
+            prior_share,
+            height_known=run.several_views or not bool(known.isnan().all()),
+            size=float((sigma / heights).median()),
+        ),
+        *observability.without_contact(run.result, prior_share),
+        *observability.untied_segments(run.state),
+        *observability.unseen_parts(run.observations),
+        *observability.unknown_statures(run.result, run.body, known),
+    ]
+
+
+def camera_facts(run: Run) -> Facts:
+    """Where the camera's path is from, its scale and what of it was found."""
+    cameras, result = run.aligned.cameras, run.result
+    return {
+        "source": cameras.source,
+        "moving": cameras.moving,
+        "scale_known": cameras.scale_known,
+        "focal_px": [float(f) for f in result.intrinsics[0, :2]],
+        "metres_per_slam_unit": result.scale if cameras.moving else None,
+        "lost_frames": 0 if cameras.lost is None else int(cameras.lost.sum()),
+        "segments": [] if cameras.segments is None else cameras.segments.tolist(),
     }
 
 
@@ -101,172 +144,54 @@ def stage_facts(stages: list[StageReport], scores: dict[str, Facts]) -> list[Fac
     return facts
 
 
-def coverage_of(result: Result) -> dict[str, Facts]:
-    """Per person: frames in the clip, share of them in which it is seen, longest gap in frames."""
+def people_facts(run: Run, judged: Result, failures: list[Failure]) -> dict[str, Facts]:
+    """Per person: frames in the clip, how many hold, share seen, longest gap, stature, failures."""
+    heights, sigma = observability.statures(run.result, run.body)
     facts: dict[str, Facts] = {}
-    for row, person in enumerate(result.person_id.tolist()):
-        valid, observed = result.valid[row], result.observed[row]
-        count = int(valid.sum())
+    for row, person in enumerate(judged.person_id.tolist()):
+        there = run.state.valid[row]
+        seen, count = run.state.observed[row] & there, int(there.sum())
         facts[str(person)] = {
             "frames": count,
-            "seen_share": float(observed.sum()) / max(count, 1),
-            "longest_gap": _longest_run((valid & ~observed).tolist()),
+            "valid_frames": int(judged.valid[row].sum()),
+            "seen_share": float(seen.sum()) / max(count, 1),
+            "longest_gap": longest_run(there & ~seen),
+            "stature_m": float(heights[row]),
+            "stature_std_m": _finite(float(sigma[row])),
+            "failures": [failure.sentence for failure in failures if failure.person == person],
         }
     return facts
 
 
-def judge(scores: dict[str, Facts], coverage: dict[str, Facts], limits: GatesConfig) -> list[Gate]:
-    """The gates: final pixel error, also against the start, and everybody seen often enough."""
-    names = list(scores)
-    start, final = scores[names[0]], scores[names[-1]]
-    percent = _number(final["median_percent"])
-    gates = [
-        _gate(
-            "reprojection_percent",
-            percent,
-            limits.reprojection_percent,
-            f"median reprojection error is {percent:.2f} % of the box height",
-        )
-    ]
-    worse = _worse_percent(start, final)
-    word = "worse" if worse > 0 else "better"
-    sentence = f"the result reprojects {abs(worse):.1f} % {word} than the start (mean, % of box)"
-    gates.append(_gate("worse_than_start", worse, limits.worse_than_start_percent, sentence))
-    for person, facts in coverage.items():
-        unseen = 1 - facts["seen_share"]
-        sentence = f"person {person} is seen in {100 * facts['seen_share']:.0f} % of its frames"
-        gates.append(_gate(f"unseen_share:{person}", unseen, 1 - limits.coverage, sentence))
-    return gates
-
-
-def notes_on_scene(aligned: SceneState) -> list[str]:
-    """What was guessed, degraded or cannot be observed, one sentence each."""
-    cameras, sigma = aligned.cameras, float(aligned.scale_prior[1])
-    notes = list(cameras.notes)
-    travels = cameras.moving and not cameras.scale_known
-    if travels and cameras.points is not None and sigma < FREE_SCALE_SIGMA:
-        notes.append(
-            "the scale comes from the size of the people against the floor's points, "
-            f"{100 * sigma:.0f} % uncertain before the solve, and from standing feet"
-        )
-    elif travels:
-        notes.append("the scale comes from standing feet alone: no floor was seen under people")
-    return notes
-
-
-def notes_on_cuts(sequence: Sequence, observations: Observations, config: Config) -> list[str]:
-    """Where the cuts are, who was seen in several shots, and what still crosses them."""
-    cuts = sequence.cuts
-    if len(cuts) == 0:
-        return []
-    where = "cuts found" if sequence.settings.cuts is None else "cuts, by sequence.yaml,"
-    frames = "frame" if len(cuts) == 1 else "frames"
-    shots = torch.tensor_split(observations.seen, cuts, dim=1)
-    count = sum(shot.any(dim=1).long() for shot in shots)
-    several = [str(person) for person in observations.person_id[count > 1].tolist()]
-    if config.detect == "file" or (config.detect == "auto" and sequence.observations is not None):
-        identity = "who is who across them is taken from the file of observations"
-    elif len(several) > 0:
-        identity = (
-            f"known again by the clothes: person {', '.join(several)}; everybody else is a new "
-            "person in each shot"
-        )
-    else:
-        identity = "nobody was known again by the clothes: everybody is a new person in each shot"
-    return [
-        f"{where} at {frames} {', '.join(map(str, cuts))}: nothing is tracked, smoothed or solved "
-        f"across them; {identity}",
-        "camera, gravity, scale and floor are still those of the clip as a whole, as if one camera "
-        "had taken all shots: where it stands elsewhere after a cut, they are wrong",
-    ]
-
-
-def notes_on_stages(stages: list[StageReport]) -> list[str]:
-    """Stages whose keypoints had to weigh more, to follow them like the start; terms left out."""
-    missing = list(dict.fromkeys(term for stage in stages for term in stage.idle))
-    left_out = [
-        f"term '{term}' was left out: the start does not predict what it needs (init=lift does)"
-        for term in missing
-    ]
-    return left_out + [
-        f"stage '{stage.name}' was solved with {stage.keypoint_sigma:.2f} times the keypoints' "
-        "sigma, to reproject no worse than the start"
-        for stage in stages
-        if stage.keypoint_sigma < 1
-    ]
-
-
-def notes_on_frame_times(observations: Observations, stages: list[StageReport]) -> list[str]:
-    """Frame rates that the transition prior has not seen, and holes that it does not bridge."""
-    used = {term for stage in stages for term in stage.energy_after} & {"transition", "gait"}
-    steps = observations.timestamps.diff()
-    if len(used) == 0 or len(steps) == 0:
-        return []
-    notes, (shortest, longest), usual = [], TRAINED_STEPS, float(steps.median())
-    if not shortest / RATE_MARGIN <= usual <= longest * RATE_MARGIN:
-        notes.append(
-            f"the clip has {1 / usual:.4g} frames per second, the transition prior was trained on "
-            f"{1 / longest:.0f} to {1 / shortest:.0f}: {_quoted(used)} extrapolate"
-        )
-    missing = steps[holes(steps)]
-    if len(missing) > 0:
-        notes.append(
-            f"{len(missing)} hole(s) in the frame times, the longest {float(missing.max()):.2f} s: "
-            f"{_quoted(used)} do not reach across"
-        )
-    return notes
-
-
-def _quoted(names: set[str]) -> str:
-    return " and ".join(f"'{name}'" for name in sorted(names, reverse=True))
-
-
-def notes_on_scores(scores: dict[str, Facts]) -> list[str]:
-    """Stages that reproject far worse than the start, and whether there was anything to compare."""
-    notes, names = [], list(scores)
-    for name in names[1:]:
-        worse = _worse_percent(scores[names[0]], scores[name])
-        if worse > FAR_WORSE_PERCENT:
-            notes.append(f"stage '{name}' reprojects {worse:.1f} % worse than the start")
-    if scores[names[0]]["keypoints"] == 0:
-        notes.append("no keypoint is well seen: pixel errors mean nothing")
-    return notes
-
-
 def provenance(config: Config, sequence: Sequence) -> Facts:
     """Version, commit, hash of the configuration and of every input file."""
-    inputs = [sequence.observations, sequence.cameras, sequence.initial, *sequence.texts]
-    if sequence.video is not None:
-        inputs.append(sequence.video.path)
+    inputs = {path.name: content_hash([path]) for path in _inputs(sequence)}
+    for view in sequence.views:
+        name = view.folder.name
+        inputs |= {f"{name}/{path.name}": content_hash([path]) for path in _inputs(view)}
     return {
         "version": __version__,
         "commit": _commit(),
         "config": settings_hash(config),
-        "inputs": {path.name: content_hash([path]) for path in inputs if path is not None},
+        "inputs": inputs,
     }
 
 
-def _gate(name: str, value: float, limit: float, sentence: str) -> Gate:
-    passed = value <= limit
-    return Gate(name, value, limit, passed, sentence + ("" if passed else f"; limit {limit:g}"))
+def _inputs(sequence: Sequence) -> list[Path]:
+    """Files of one view that a run reads."""
+    inputs = [sequence.observations, sequence.cameras, sequence.initial, *sequence.texts]
+    if sequence.video is not None:
+        inputs.append(sequence.video.path)
+    return [path for path in inputs if path is not None]
 
 
-def _worse_percent(start: Facts, later: Facts) -> float:
-    """Growth of the pixel error since the start, %; both taken as at least `EXACT_PERCENT`."""
-    before, after = (max(_number(facts["mean_percent"]), EXACT_PERCENT) for facts in (start, later))
-    return 100 * (after - before) / before
+def _has_posterior(result: Result) -> bool:
+    return result.joints_cov is not None
 
 
-def _number(value: object) -> float:
-    return float("nan") if value is None else float(str(value))
-
-
-def _longest_run(flags: list[bool]) -> int:
-    longest = current = 0
-    for flag in flags:
-        current = current + 1 if flag else 0
-        longest = max(longest, current)
-    return longest
+def _finite(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return value if math.isfinite(value) else None
 
 
 def _commit() -> str | None:

@@ -41,7 +41,7 @@ def test_steps_run_in_order_and_leave_the_files_of_the_contract(tmp_path, fakes)
         "3_initial.npz", "4_root.npz", "5_smooth.npz", "6_motion.npz", "result.npz", "report.json",
         "report.html", "overlay.mp4", "topview.png",
     }  # fmt: skip
-    assert outcome.failed == []
+    assert [words.split(":")[0] for words in outcome.failed] == ["scale is not observable"]
     assert {path.name for path in folder.iterdir()} == {"video.mp4", "slamhmr"}
 
 
@@ -211,7 +211,7 @@ def test_people_who_are_not_asked_for_still_hide_background(tmp_path, fakes, mon
     def track_camera(video, observations, *_, **__):
         raise InputError(f"masks of {observations.person_id.tolist()}")
 
-    monkeypatch.setattr("slamhmr.steps.backend", backend)
+    monkeypatch.setattr("slamhmr.camera_step.backend", backend)
     with pytest.raises(InputError, match=r"masks of \[1, 2\]"):
         optimize(folder, load_config())
 
@@ -260,23 +260,43 @@ def test_cuts_that_somebody_says_are_not_looked_for(tmp_path, fakes, given):
     assert fakes.cuts["detect"] == cuts
 
 
-def test_a_camera_step_that_fails_names_the_cuts(tmp_path, fakes, monkeypatch):
+def test_a_camera_step_that_fails_names_the_shot(tmp_path, fakes, monkeypatch):
     folder = tmp_path / "clip"
     write_two_shots(folder / "video.mp4", 4)
+    fail_in_shot(fakes, monkeypatch, first=4)
+    with pytest.raises(BackendError, match=r"^shot 2 \(frames 4-7\): camera: no path$") as caught:
+        optimize(folder, load_config())
+    assert caught.value.exit_code == 4
+    fail_in_shot(fakes, monkeypatch, first=0)
+    with pytest.raises(BackendError, match="^camera: no path$"):
+        optimize(folder, load_config((), ["detect_cuts=false"]))
 
-    def track_camera(*_, **__):
-        raise BackendError("camera: no path")
+
+def test_a_shot_without_a_path_is_degraded_where_that_is_allowed(tmp_path, fakes, monkeypatch):
+    folder = tmp_path / "clip"
+    write_two_shots(folder / "video.mp4", 4)
+    fail_in_shot(fakes, monkeypatch, first=4)
+    outcome = optimize(folder, load_config((), ["allow_degraded=true"]))
+    said = "DEGRADED in shot 2 (frames 4-7) to rotation-only: camera: no path"
+    assert said in outcome.report["notes"]
+
+
+def fail_in_shot(fakes, monkeypatch, *, first):
+    """The default camera step finds nothing in the shot that begins with a frame."""
 
     def backend(kind, name):
         module = fakes.backend(kind, name)
+        found = module.track_camera
+
+        def track_camera(video, *given, **named):
+            if name == "auto" and video.first == first:
+                raise BackendError("camera: no path")
+            return found(video, *given, **named)
+
         module.track_camera = track_camera
         return module
 
-    monkeypatch.setattr("slamhmr.steps.backend", backend)
-    with pytest.raises(BackendError, match="no path; the video is cut at frame 4, and one camera"):
-        optimize(folder, load_config())
-    with pytest.raises(BackendError, match="camera: no path$"):
-        optimize(folder, load_config((), ["detect_cuts=false"]))
+    monkeypatch.setattr("slamhmr.camera_step.backend", backend)
 
 
 def test_cuts_can_be_left_alone(tmp_path, fakes):

@@ -113,7 +113,7 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
             cuts,
             sequence.cuts,
             sequence.initial is None,
-            sorted(used_ids(sequence)),
+            sorted(used_ids(sequence)) if name == "file" else None,
             _corrections(sequence),
         ],
         inputs=input_files(sequence, sequence.observations if name == "file" else None),

@@ -13,6 +13,7 @@ from slamhmr import cli
 from slamhmr.errors import BackendError, InputError
 
 ROOT = Path(__file__).parents[1]
+NO_SCALE = "gates.scale_percent=null"  # eight frames of the fakes say nothing of it
 
 
 def run_process(*words, code="from slamhmr.cli import main; import sys; sys.exit(main())"):
@@ -63,7 +64,7 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_a_finished_run_says_where_everything_is(tmp_path, fakes, capsys):
     write_video(tmp_path / "video.mp4")
-    assert cli.main(["optimize", "--seq", str(tmp_path)]) == 0
+    assert cli.main(["optimize", "--seq", str(tmp_path), NO_SCALE]) == 0
     output = capsys.readouterr()
     assert "result.npz" in output.out
     assert "report.html" in output.out
@@ -98,7 +99,7 @@ def test_an_interrupt_is_130_and_keeps_the_work(tmp_path, fakes, capsys):
     assert "ERROR slamhmr: interrupted" in (tmp_path / "slamhmr" / "log.txt").read_text()
     fakes.fail_at = ""
     fakes.calls.clear()
-    assert cli.main(["optimize", "--seq", str(tmp_path)]) == 0
+    assert cli.main(["optimize", "--seq", str(tmp_path), NO_SCALE]) == 0
     assert fakes.calls == ["smooth", "motion"]
 
 
@@ -154,9 +155,9 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from sequences import FakeSteps, make_state
-from slamhmr import cli, steps
+from slamhmr import camera_step, cli, steps
 fakes = FakeSteps(make_state())
-steps.backend = fakes.backend
+steps.backend = camera_step.backend = fakes.backend
 def run_stage(state, *rest, **named):
     if rest[1] == "smooth":
         print("waiting", flush=True)
@@ -187,7 +188,7 @@ def test_a_killed_run_is_resumed(tmp_path, fakes, how):
     _, errors = process.communicate(timeout=20)
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert b"Traceback" not in errors
-    assert cli.main(["optimize", "--seq", str(tmp_path)]) == 0
+    assert cli.main(["optimize", "--seq", str(tmp_path), NO_SCALE]) == 0
     assert fakes.calls == ["smooth", "motion"]
     assert json.loads((tmp_path / "slamhmr" / "report.json").read_text())["passed"]
 

@@ -37,8 +37,13 @@ DAMAGE = (
 
 Value = TypeVar("Value", Observations, Views, CameraTrack, Initial, SceneState, Result)
 Arrays = dict[str, np.ndarray]
-# Keys of the camera track inside a state file; no field of SceneState has these names.
-_CAMERA_KEYS = tuple(f.name for f in dataclasses.fields(CameraTrack))
+# Keys of the camera track inside a state file -> fields; both have an `up`.
+_CAMERA_KEYS = {
+    f"camera_{f.name}"
+    if f.name in {own.name for own in dataclasses.fields(SceneState)}
+    else f.name: f.name
+    for f in dataclasses.fields(CameraTrack)
+}
 
 
 @contextmanager
@@ -119,7 +124,8 @@ def to_arrays(
     for field in dataclasses.fields(value):
         content = getattr(value, field.name)
         if isinstance(content, CameraTrack):
-            arrays |= to_arrays(content)
+            own = to_arrays(content)
+            arrays |= {key: own[name] for key, name in _CAMERA_KEYS.items() if name in own}
         elif content is not None:
             arrays[field.name] = _to_array(field.name, content)
     if isinstance(value, Result):
@@ -133,7 +139,7 @@ def from_arrays(arrays: Arrays, kind: type[Value], where: str) -> Value:
     for field in dataclasses.fields(kind):
         optional = field.default is not dataclasses.MISSING or field.name == "provenance"
         if field.type is CameraTrack:
-            camera_arrays = {key: arrays[key] for key in _CAMERA_KEYS if key in arrays}
+            camera_arrays = {n: arrays[key] for key, n in _CAMERA_KEYS.items() if key in arrays}
             values[field.name] = from_arrays(camera_arrays, CameraTrack, where)
         elif field.name in arrays:
             values[field.name] = _from_array(field.type, field.name, arrays[field.name])

@@ -28,6 +28,7 @@ SAME_POSE = math.radians(25.0)  # median joint angle up to which two poses may b
 TOGETHER = 0.6  # m that people, moved as one, may be off after a cut if time goes on
 # Tilt, yaw (rad), offset (m) of a piece: its camera goes on; somebody goes on; nobody does.
 GOES_ON, CARRIED, ALONE = (0.03, 0.03, 0.08), (0.05, 0.25, 0.3), (0.05, 3.0, 10.0)
+KNOWN_SCALE = 1e-3  # sigma of the log scale of a piece whose track is in metres
 STILL = 1e-6  # SLAM units; a piece whose centres differ by less does not travel
 
 
@@ -83,7 +84,10 @@ def place(
         f"camera, frames {first}-{last - 1}: its scale cannot be found by itself, that of the "
         "other pieces is used"
         for (piece, scaled), (first, last) in zip(pieces, bounds, strict=True)
-        if piece is not None and not scaled and _travels(cameras, (first, last))
+        if piece is not None
+        and not scaled
+        and not cameras.scale_known
+        and _travels(cameras, (first, last))
     ]
     state = _join(joined, main, cameras, ties, notes)
     return replace(state, observed=observed_frames(initial, observations))
@@ -145,6 +149,8 @@ def _piece_of(cameras: CameraTrack, bounds: tuple[int, int]) -> CameraTrack:
         moving=_travels(cameras, bounds),
         covariance=None if cameras.covariance is None else cameras.covariance[span],
         points=None,  # they belong to all pieces, in whichever world each lies
+        point_segments=None,
+        up=cameras.up if bounds[0] == 0 else None,  # said of the first piece's world
         segments=None,
         lost=None if cameras.lost is None else cameras.lost[span],
     )
@@ -163,11 +169,15 @@ class _Piece:
 def _levelled_piece(
     main: SceneState, piece: SceneState | None, cameras: CameraTrack, bounds: tuple[int, int]
 ) -> _Piece:
-    """A piece's cameras in metres; without people it is levelled by the camera's own y axis."""
+    """A piece's cameras in metres; without people it is levelled by the camera's own y axis.
+
+    Where the track says what is up, by that.
+    """
     if piece is None:
         track = _piece_of(cameras, bounds)
         down = track.world_from_cam[:, :3, 1].mean(dim=0)
-        track, scale = level_cameras(track, -down), main.log_scale.exp()
+        up = -down if track.up is None else track.up
+        track, scale = level_cameras(track, up), main.log_scale.exp()
     else:
         track, scale = piece.cameras, piece.log_scale.exp()
         if not piece.cameras.moving and _travels(cameras, bounds):
@@ -359,7 +369,8 @@ def _join(
 
     ground = like.ground.clone()
     ground[3] += ground[:3] @ origin
-    sigma = [[*tie.sigma, FREE_SCALE_SIGMA] for tie in ties]
+    scale_sigma = KNOWN_SCALE if cameras.scale_known else FREE_SCALE_SIGMA
+    sigma = [[*tie.sigma, scale_sigma] for tie in ties]
     frames = len(track)
     return replace(
         main,
@@ -371,7 +382,14 @@ def _join(
         contacts=whole("contacts"),
         ground=ground,
         jitter=track.new_zeros(frames, 3),
-        cameras=replace(cameras, world_from_cam=track, notes=(*cameras.notes, *notes), points=None),
+        cameras=replace(
+            cameras,
+            world_from_cam=track,
+            notes=(*cameras.notes, *notes),
+            points=None,
+            point_segments=None,
+            up=None,
+        ),
         segment_moves=track.new_zeros(len(ties), 7),
         segment_sigma=track.new_tensor(sigma),
         segment_tied=torch.tensor([tie.tied for tie in ties]),

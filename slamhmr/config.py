@@ -58,6 +58,7 @@ class GatesConfig:
     foot_sliding_mm: float | None = 15.0
     floating_cm: float | None = 10.0
     penetration_cm: float | None = 8.0
+    overlap_cm: float | None = 12.0
     jitter: float | None = 3.0
     acceleration_m_per_s2: float | None = 250.0
     scale_percent: float | None = 30.0

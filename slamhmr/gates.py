@@ -49,6 +49,7 @@ def open_gates(judged: Judged, limits: GatesConfig) -> list[Gate]:
         _feet(judged, limits.foot_sliding_mm),
         _floating(judged, limits.floating_cm),
         _penetration(judged, limits.penetration_cm),
+        _overlap(judged, limits.overlap_cm),
         _jitter(judged, limits.jitter),
         _acceleration(judged, limits.acceleration_m_per_s2),
         _scale(judged, limits.scale_percent, limits.scale_prior_share),
@@ -111,6 +112,16 @@ def _penetration(judged: Judged, limit: float | None) -> Gate | None:
     deep = _quantile(_known(judged.quality.depth_cm, judged.result.valid), 0.95)
     sentence = f"bodies are up to {deep:.1f} cm under the ground (95 % of the frames)"
     return _gate("penetration_cm", deep, limit, sentence, "nobody is left: penetration")
+
+
+def _overlap(judged: Judged, limit: float | None) -> Gate | None:
+    """Only where somebody is not alone."""
+    known = _known(judged.quality.overlap_cm, judged.result.valid)
+    if limit is None or len(known) == 0:
+        return None
+    deep = _quantile(known, 0.9)
+    sentence = f"people are up to {deep:.0f} cm inside each other (90 % of the frames)"
+    return _gate("overlap_cm", deep, limit, sentence)
 
 
 def _jitter(judged: Judged, limit: float | None) -> Gate | None:

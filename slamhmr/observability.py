@@ -19,6 +19,7 @@ from slamhmr.types import CameraTrack, Observations, Result, SceneState
 
 Facts = dict[str, Any]
 UNKNOWN_SHARE = 0.95  # of the prior's variance; above it the clip has said next to nothing
+TREMBLE = math.radians(2.0)  # that a camera which stands still may turn by
 SELDOM = 0.05  # of a person's seen frames; what is seen less often is as good as never seen
 GAUGE = (
     "heading and origin of the world are chosen, not measured: the origin lies on the ground below "
@@ -49,11 +50,12 @@ def unobservable(
     """
     sentences = []
     if not cameras.moving and not height_known:
-        why = "only turns" if cameras.source == "rotation" else "does not translate"
+        why = "only turns: it does not" if _turns(cameras) else "does not"
         sure = "how far off is not known" if math.isnan(size) else f"{100 * size:.1f} % uncertain"
         sentences.append(
-            f"scale is not observable: the camera {why} and no height is known; people "
-            f"are as tall as their shape says, and their distance with them ({sure})"
+            f"scale is not observable: the camera {why} translate and no height is known; people "
+            f"are as tall as their shape says, and their distance with them ({sure}); a child is "
+            "taken for an adult further away: give `height_m` in sequence.yaml"
         )
     share = prior_share.get("scale", 0.0)
     if cameras.moving and share > UNKNOWN_SHARE:
@@ -67,6 +69,12 @@ def unobservable(
         if prior_share.get(name, 0.0) > UNKNOWN_SHARE
     ]
     return sentences
+
+
+def _turns(cameras: CameraTrack) -> bool:
+    """True if the camera's axis moves by more than a tremble."""
+    axis = cameras.world_from_cam[:, :3, 2]
+    return bool((axis @ axis[0]).min() < math.cos(TREMBLE))
 
 
 def without_contact(result: Result, prior_share: dict[str, float]) -> list[str]:

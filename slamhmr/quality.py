@@ -11,10 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel, forward_points, pelvis_from_transl
+from slamhmr.capsules import overlap
 from slamhmr.reprojection import box_heights, reprojection_error
 from slamhmr.scene import point_set
 from slamhmr.types import Observations, Result, SceneState
 
+NEAR = 2.0  # m between pelves; people further apart do not touch
 IN_CONTACT = 0.5  # probability from which a foot point stands
 SLIDING_STEP = 1 / 30  # s, of the steps in which sliding is counted, as in `eval.metrics`
 LIMBS: dict[str, tuple[str, ...]] = {
@@ -41,6 +43,7 @@ class Quality:
     jitter: Float[Tensor, "N T"]  # third derivative of joints, mean over joints, 10 m/s^3
     acceleration: Float[Tensor, "N T 22"]  # of joints, m/s^2
     speed: Float[Tensor, "N T"]  # of the pelvis from t to t + 1, m/s
+    overlap_cm: Float[Tensor, "N T"]  # deepest in anybody else, as capsules; 0 apart, NaN alone
 
 
 def measure(
@@ -57,7 +60,8 @@ def measure(
     percent = 100 * reprojection_error(state, observations, body)
     percent = percent / box_heights(observations)[..., None].clamp_min(1)
     joints, linked = result.joints[:, :, :22], _linked(result.valid, cuts)
-    heights, feet = _heights(result, body, state.support)
+    points = _points(result, body)
+    heights, feet = _heights(points, result, body, state.support)
     stands = (result.contacts >= IN_CONTACT) & result.observed[..., None]
     moved = _ahead((feet[:, 1:] - feet[:, :-1]).norm(dim=-1)) * result.fps
     standing = stands & _ahead(stands[:, 1:], fill=False) & linked[..., None]
@@ -73,6 +77,7 @@ def measure(
         speed=torch.where(
             linked, result.fps * _ahead((joints[:, 1:, 0] - joints[:, :-1, 0]).norm(dim=-1)), 0.0
         ),
+        overlap_cm=_overlap_cm(points, result, body),
     )
 
 
@@ -86,14 +91,8 @@ def natural_jitter(fps: float) -> float:
     return values[above - 1] + share * (values[above] - values[above - 1])
 
 
-def _heights(
-    result: Result, body: BodyModel, support: Float[Tensor, "N T 4"] | None
-) -> tuple[Float[Tensor, "N T P"], Float[Tensor, "N T 4 3"]]:
-    """Heights of all points over what is below them, soles of heels and toes first; and the feet.
-
-    A foot in contact is above its `support`, any other point above the ground or, where that is
-    lower, the deepest support of the person in that frame.
-    """
+def _points(result: Result, body: BodyModel) -> Float[Tensor, "N T P 3"]:
+    """The solver's points of everybody in the world, m."""
     points, _ = forward_points(
         body,
         result.betas,
@@ -101,8 +100,47 @@ def _heights(
         pelvis_from_transl(body, result.betas, result.transl),
         roma.rotvec_to_rotmat(result.body_pose.reshape(*result.valid.shape, 21, 3)),
     )
+    return points[:, :, point_set(body).places]
+
+
+def _overlap_cm(
+    points: Float[Tensor, "N T P 3"], result: Result, body: BodyModel
+) -> Float[Tensor, "N T"]:
+    """Deepest capsule of everybody in anybody else's, cm; only those near are compared."""
+    capsules, sizes = point_set(body).capsules, [point_set(body).size(b) for b in result.betas]
+    found = points.new_full(points.shape[:2], torch.nan)
+    for first in range(len(points)):
+        for second in range(first + 1, len(points)):
+            both = result.valid[first] & result.valid[second]
+            apart = (points[first, :, 0] - points[second, :, 0]).norm(dim=-1)
+            depth = torch.where(both, torch.zeros_like(apart), torch.nan)
+            frames = torch.nonzero(both & (apart < NEAR))[:, 0]
+            if len(frames) > 0:
+                ends = [points[row, frames][:, capsules.ends] for row in (first, second)]
+                radii = capsules.radius * sizes[first], capsules.radius * sizes[second]
+                inside = overlap(
+                    ends[0][:, :, None].expand(-1, -1, ends[1].shape[1], -1, -1),
+                    ends[1][:, None].expand(-1, ends[0].shape[1], -1, -1, -1),
+                    (radii[0][:, None] + radii[1]).expand(len(frames), -1, -1),
+                )
+                depth[frames] = 100 * inside.depth.flatten(start_dim=1).amax(dim=1).clamp_min(0)
+            for row in (first, second):
+                found[row] = torch.fmax(found[row], depth)
+    return found
+
+
+def _heights(
+    points: Float[Tensor, "N T P 3"],
+    result: Result,
+    body: BodyModel,
+    support: Float[Tensor, "N T 4"] | None,
+) -> tuple[Float[Tensor, "N T P"], Float[Tensor, "N T 4 3"]]:
+    """Heights of all points over what is below them, soles of heels and toes first; and the feet.
+
+    A foot in contact is above its `support`, any other point above the ground or, where that is
+    lower, the deepest support of the person in that frame.
+    """
     chosen = point_set(body)
-    points = points[:, :, chosen.places]
     heights = points @ result.ground[:3] + result.ground[3] - chosen.clearance
     feet = heights[:, :, chosen.contact]
     others = [index for index in range(len(chosen.names)) if index not in chosen.contact.tolist()]

@@ -54,7 +54,7 @@ def place(
     """`align` for tracks of one or several segments; `cuts` are first frames of new shots.
 
     A segment whose scale cannot be found has that of the others, and the notes say so. Raises
-    InputError when nobody is valid anywhere, or the only segment with people cannot be scaled.
+    InputError when nobody is valid anywhere, or no segment of a travelling camera can be scaled.
     """
     starts = segment_starts(cameras)
     if len(starts) == 0:
@@ -68,6 +68,12 @@ def place(
     if len(known) == 0:
         raise InputError("no person is valid in any frame of the start (initial.npz)")
     moving = [piece for piece, scaled in pieces if piece is not None and scaled]
+    open_scale = not cameras.scale_known
+    if len(moving) == 0 and open_scale and any(_travels(cameras, b) for b in bounds):
+        raise InputError(
+            "the scale of no piece of the camera path can be found: people are seen in too few "
+            "frames of each; set scale_known or moving = false in cameras.npz"
+        )
     main = (moving or known)[0]
     joined = [_levelled_piece(main, piece, cameras, b) for (piece, _), b in
               zip(pieces, bounds, strict=True)]  # fmt: skip
@@ -84,10 +90,7 @@ def place(
         f"camera, frames {first}-{last - 1}: its scale cannot be found by itself, that of the "
         "other pieces is used"
         for (piece, scaled), (first, last) in zip(pieces, bounds, strict=True)
-        if piece is not None
-        and not scaled
-        and not cameras.scale_known
-        and _travels(cameras, (first, last))
+        if piece is not None and not scaled and open_scale and _travels(cameras, (first, last))
     ]
     state = _join(joined, main, cameras, ties, notes)
     return replace(state, observed=observed_frames(initial, observations))
@@ -389,7 +392,7 @@ def _join(
             points=None,
             point_segments=None,
             up=None,
-        ),
+        ),  # fmt: skip
         segment_moves=track.new_zeros(len(ties), 7),
         segment_sigma=track.new_tensor(sigma),
         segment_tied=torch.tensor([tie.tied for tie in ties]),

@@ -5,6 +5,7 @@ import roma
 import torch
 from sequences import BODY, make_cameras, make_initial, make_observations, make_state
 
+from slamhmr.errors import InputError
 from slamhmr.init.segments import place
 
 FRAMES, START = 40, 20
@@ -64,3 +65,10 @@ def test_people_unseen_in_a_piece_are_not_valid_there(clip):
     state = place(initial, seen, dataclasses.replace(cameras, segments=torch.tensor([START])), BODY)
     assert state.valid.sum(dim=1).tolist() == [FRAMES - START]
     assert bool(torch.isfinite(state.pelvis).all())
+
+
+def test_a_path_of_which_no_piece_can_be_scaled_is_refused():
+    state = make_state(1, 8)
+    cameras = dataclasses.replace(make_cameras(8), segments=torch.tensor([4]))
+    with pytest.raises(InputError, match="scale of no piece"):
+        place(make_initial(state), make_observations(state), cameras, BODY)

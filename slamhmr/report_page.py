@@ -13,7 +13,7 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:980px;margin:2em auto;padding:0 1em;color:#222}
 h1{font-size:1.5em}h2{font-size:1.15em;margin:1.6em 0 .4em;border-bottom:1px solid #ddd}
 table{border-collapse:collapse;margin:.4em 0}td,th{padding:.2em .8em;text-align:right}
-td:first-child,th:first-child{text-align:left}tr:nth-child(even){background:#f5f5f7}
+td:first-child,th:first-child,.words{text-align:left}tr:nth-child(even){background:#f5f5f7}
 .good{color:#17803d}.bad{color:#c22;font-weight:600}
 .banner{padding:.6em 1em;border-radius:6px;background:#e8f5ec}.banner.bad{background:#fdeaea}
 .frames{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:8px}
@@ -34,8 +34,11 @@ def page(facts: Facts, *, topview: Path | None, overlay: Path | None) -> str:
     sections = [
         f"<h1>{_text(title)}</h1>",
         _banner(facts),
-        _section("Notes", _list(facts["notes"])),
+        _section("Gates", _gates(facts["gates"])),
         _section("People", _people(facts)),
+        _section("Not observable in this clip", _list(facts["unobservable"])),
+        _section("Degraded", _list(facts["degraded"])),
+        _section("Notes", _list(_other_notes(facts))),
         _section(
             "Camera", _table(["", ""], [[key, value] for key, value in facts["camera"].items()])
         ),
@@ -45,7 +48,6 @@ def page(facts: Facts, *, topview: Path | None, overlay: Path | None) -> str:
         _section("On the pixels", _frames(overlay) if overlay is not None else ""),
         _section("Stages", "".join(_stage(stage) for stage in facts["stages"])),
         _section("Seconds", _table(["step", "s"], [[k, v] for k, v in facts["seconds"].items()])),
-        _section("Gates", _gates(facts["gates"])),
         _section("Provenance", _provenance(facts["provenance"])),
     ]
     head = f"<meta charset='utf-8'><title>{_text(title)}</title><style>{STYLE}</style>"
@@ -58,24 +60,43 @@ def _banner(facts: Facts) -> str:
     count = len(facts["people"])
     people = "1 person" if count == 1 else f"{count} people"
     frames = f"{facts['frames']} frames at {facts['fps']:.2f} per second, {people}"
-    if len(failed) == 0:
-        return f"<p class='banner'>{frames}. All gates hold.</p>"
-    return f"<p class='banner bad'>{frames}. Below the gates: {_text('; '.join(failed))}.</p>"
+    if len(failed) > 0:
+        return f"<p class='banner bad'>{frames}. Below the gates: {_text('; '.join(failed))}.</p>"
+    alone = len(facts["failures"])
+    some = f" {alone} span{'s' * (alone > 1)} of frames failed alone, see People." if alone else ""
+    return f"<p class='banner'>{frames}. All gates hold.{some}</p>"
+
+
+def _other_notes(facts: Facts) -> list[str]:
+    """Notes that do not stand in a section of their own."""
+    told = {*facts["unobservable"], *facts["degraded"]}
+    told |= {failure["sentence"] for failure in facts["failures"]}
+    return [note for note in facts["notes"] if note not in told]
 
 
 def _people(facts: Facts) -> str:
     final = list(facts["scores"].values())[-1]["median_percent_by_person"]
+    names = ["id", "frames", "valid", "seen", "longest gap", "median error, % of box", "stature, m"]
     rows = [
         [
             person,
             row["frames"],
+            row["valid_frames"],
             f"{100 * row['seen_share']:.0f} %",
             row["longest_gap"],
             final[person],
+            _stature(row),
         ]
         for person, row in facts["people"].items()
     ]
-    return _table(["id", "frames", "seen", "longest gap", "median error, % of box"], rows)
+    reasons = [reason for row in facts["people"].values() for reason in row["failures"]]
+    items = "".join(f"<li class='bad'>{_text(reason)}</li>" for reason in reasons)
+    return _table(names, rows) + (f"<ul>{items}</ul>" if items != "" else "")
+
+
+def _stature(person: Facts) -> str:
+    sigma = person["stature_std_m"]
+    return f"{person['stature_m']:.2f}" + (f" ± {sigma:.2f}" if sigma is not None else "")
 
 
 def _uncertainty(facts: Facts | None) -> str:
@@ -94,7 +115,8 @@ def _uncertainty(facts: Facts | None) -> str:
 
 def _scores(scores: dict[str, Facts]) -> str:
     columns = ["mean_percent", "median_px", "p90_px", "median_percent", "p90_percent", "keypoints"]
-    names = ["after", "median, px", "90 %, px", "median, % of box", "90 %, % of box", "keypoints"]
+    names = ["after", "mean, % of box", "median, px", "90 %, px", "median, % of box",
+             "90 %, % of box", "keypoints"]  # fmt: skip
     return _table(names, [[name, *(row[c] for c in columns)] for name, row in scores.items()])
 
 
@@ -108,11 +130,14 @@ def _stage(stage: Facts) -> str:
 
 
 def _gates(gates: list[Facts]) -> str:
-    items = [
-        f"<li class='{'good' if gate['passed'] else 'bad'}'>{_text(gate['sentence'])}</li>"
+    rows = "".join(
+        f"<tr><td class='{'good' if gate['passed'] else 'bad'}'>"
+        f"{'holds' if gate['passed'] else 'fails'}</td><td class='words'>{_text(gate['sentence'])}"
+        f"</td><td>{_cell(gate['value'])}</td><td>{_cell(gate['limit'])}</td></tr>"
         for gate in gates
-    ]
-    return f"<ul>{''.join(items)}</ul>"
+    )
+    head = "<tr><th></th><th class='words'>gate</th><th>value</th><th>limit</th></tr>"
+    return f"<table>{head}{rows}</table>"
 
 
 def _provenance(facts: Facts) -> str:
@@ -153,7 +178,7 @@ def _table(names: list[str], rows: list[list[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    if value is None:
+    if value is None or value == []:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"

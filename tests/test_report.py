@@ -127,6 +127,10 @@ def test_the_page_escapes_and_needs_nothing_else(tmp_path):
     text = page(facts(tmp_path), topview=None, overlay=None)
     assert "converged &lt;soon&gt;" in text
     assert "All gates hold" in text
+    for table in text.split("<table>")[1:]:
+        lines = table.split("</table>")[0].split("</tr>")[:-1]
+        widths = {line.count("<td") + line.count("<th") for line in lines}
+        assert len(widths) == 1, table  # every row has a cell under every heading
     assert "http" not in text
 
 

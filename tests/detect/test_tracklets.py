@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slamhmr.body import load_body
-from slamhmr.detect.identity import merge_returns, repair_switches
+from slamhmr.detect.identity import _percentile, merge_returns, repair_switches
 from slamhmr.detect.sides import repair_sides
 from slamhmr.detect.tracklets import repair_tracks
 from slamhmr.synth.noise import observe
@@ -169,3 +169,13 @@ def test_no_repair_of_identities_where_they_are_known(clip):
     assert fixed.person_id.tolist() == [1, 2]
     assert np.allclose(fixed.confidence.sum(), exchanged.confidence.sum())
     assert float((fixed.keypoints != exchanged.keypoints).double().mean()) < 0.01
+
+
+def test_percentiles_of_what_is_seen_are_numpys():
+    generator = np.random.default_rng(0)
+    seen = generator.normal(size=(50, 17, 2))
+    hidden = np.argsort(generator.random((50, 17)), axis=1) < generator.integers(0, 13, (50, 1))
+    seen[hidden] = np.nan
+    for percent in (10.0, 90.0):
+        expected = np.nanpercentile(seen, percent, axis=1)
+        assert np.allclose(_percentile(seen, percent), expected)

@@ -86,7 +86,9 @@ def _about_the_person(result: Result, quality: Quality, limits: GatesConfig, row
     valid, observed = result.valid[row], result.observed[row]
     seen = float((observed & valid).sum()) / max(int(valid.sum()), 1)
     if limits.coverage is not None and seen < limits.coverage:
-        reasons.append(f"seen in {100 * seen:.0f} % of its frames; limit {limits.coverage:.0%}")
+        reasons.append(
+            f"seen in {100 * seen:.0f} % of its frames; limit {100 * limits.coverage:g} %"
+        )
     middle = float(quality.pixel_percent[row][valid].nanmedian())
     if _above(middle, limits.person_percent):
         reasons.append(

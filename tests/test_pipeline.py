@@ -25,6 +25,14 @@ def fakes(monkeypatch):
     return FakeSteps(make_state()).install(monkeypatch)
 
 
+@pytest.fixture
+def metric(monkeypatch):
+    """The same with cameras in metres: shots of four frames are too short to find a scale."""
+    state = make_state()
+    cameras = dataclasses.replace(state.cameras, scale_known=True)
+    return FakeSteps(dataclasses.replace(state, cameras=cameras)).install(monkeypatch)
+
+
 def sequence(tmp_path):
     folder = tmp_path / "clip"
     write_video(folder / "video.mp4")
@@ -234,7 +242,7 @@ def test_what_only_the_stages_use_leaves_the_long_steps_alone(tmp_path, fakes, f
     assert fakes.calls == ["root", "smooth", "motion"]
 
 
-def test_cuts_are_found_once_and_reach_everything_that_looks_over_time(tmp_path, fakes):
+def test_cuts_are_found_once_and_reach_everything_that_looks_over_time(tmp_path, metric):
     """The fake video changes from one texture to another at frame 4."""
     folder = tmp_path / "clip"
     write_two_shots(folder / "video.mp4", 4)
@@ -242,23 +250,23 @@ def test_cuts_are_found_once_and_reach_everything_that_looks_over_time(tmp_path,
     assert (folder / "slamhmr" / "0_cuts.txt").read_text() == "4\n"
     assert report["cuts"] == {"frames": [4], "found": True}
     assert any(note.startswith("cuts found at frame 4: nothing is tr") for note in report["notes"])
-    assert fakes.cuts == dict.fromkeys(("detect", "init", *ALL[3:]), (4,))
+    assert metric.cuts == dict.fromkeys(("detect", "init", *ALL[3:]), (4,))
 
 
 @pytest.mark.parametrize("given", ["cuts: []", "cuts: [5]"])
-def test_cuts_that_somebody_says_are_not_looked_for(tmp_path, fakes, given):
+def test_cuts_that_somebody_says_are_not_looked_for(tmp_path, metric, given):
     folder = tmp_path / "clip"
     write_two_shots(folder / "video.mp4", 4)
     optimize(folder, load_config())
-    fakes.calls.clear()
+    metric.calls.clear()
     (folder / "sequence.yaml").write_text(given)
     report = optimize(folder, load_config()).report
     assert not (folder / "slamhmr" / "0_cuts.txt").exists()
     cuts = (5,) if "5" in given else ()
     assert report["cuts"] == {"frames": list(cuts), "found": False}
     assert any("by sequence.yaml, at frame 5" in note for note in report["notes"]) == bool(cuts)
-    assert fakes.calls == ALL
-    assert fakes.cuts["detect"] == cuts
+    assert metric.calls == ALL
+    assert metric.cuts["detect"] == cuts
 
 
 def test_a_camera_step_that_fails_names_the_shot(tmp_path, fakes, monkeypatch):
@@ -273,10 +281,10 @@ def test_a_camera_step_that_fails_names_the_shot(tmp_path, fakes, monkeypatch):
         optimize(folder, load_config((), ["detect_cuts=false"]))
 
 
-def test_a_shot_without_a_path_is_degraded_where_that_is_allowed(tmp_path, fakes, monkeypatch):
+def test_a_shot_without_a_path_is_degraded_where_that_is_allowed(tmp_path, metric, monkeypatch):
     folder = tmp_path / "clip"
     write_two_shots(folder / "video.mp4", 4)
-    fail_in_shot(fakes, monkeypatch, first=4)
+    fail_in_shot(metric, monkeypatch, first=4)
     outcome = optimize(folder, load_config((), ["allow_degraded=true"]))
     said = "DEGRADED in shot 2 (frames 4-7) to rotation-only: camera: no path"
     assert said in outcome.report["notes"]

@@ -109,7 +109,9 @@ def degrees_of_freedom(cameras: CameraTrack) -> int:
     if cameras.moving:
         return 6
     rotations = cameras.world_from_cam[:, :3, :3]
-    return 3 if float((rotations - rotations[0]).abs().max()) > TURNS else 0
+    starts = [] if cameras.segments is None else cameras.segments.tolist()
+    own = torch.tensor([0, *starts])[shot_numbers(len(rotations), starts)]
+    return 3 if float((rotations - rotations[own]).abs().max()) > TURNS else 0
 
 
 def uncorrected(frames: int) -> dict[str, Tensor]:

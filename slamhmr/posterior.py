@@ -175,7 +175,8 @@ def _prior_share(problem: SceneProblem, border: Float[Tensor, "G G"]) -> dict[st
 def _named_places(problem: SceneProblem) -> dict[str, slice]:
     """Border unknowns whose observability the report speaks of."""
     layout = problem.layout
-    places = {"scale": layout.scale, "focal": layout.focal, "gravity": layout.gravity}
+    places = {"scale": layout.scale, "focal": layout.focal, "gravity": layout.gravity,
+              "segment_scale": layout.stretch}  # fmt: skip
     if layout.ground is not None:
         start = layout.ground.start
         places["floor_tilt"] = slice(start, start + 2)

@@ -22,6 +22,7 @@ from slamhmr.notes import (
     notes_on_stages,
 )
 from slamhmr.sequence import Sequence, known_heights
+from slamhmr.supports import support_facts, support_notes
 from slamhmr.types import Observations, Result, SceneState, StageReport
 
 Facts = dict[str, Any]
@@ -62,6 +63,7 @@ def assemble_report(run: Run) -> Facts:
     degraded = degraded_steps(run.aligned.cameras, run.stages, posterior=_has_posterior(result))
     judged = Judged(result, run.state.valid, quality, cameras, run.scores, share, len(degraded))
     gates = open_gates(judged, config.gates)
+    levels = support_facts(run.state.support, run.state.contacts, 1.0 / observations.fps)
     return {
         "schema_version": 1,
         "sequence": sequence.folder.resolve().name,
@@ -72,6 +74,7 @@ def assemble_report(run: Run) -> Facts:
         "failures": [{**vars(failure), "sentence": failure.sentence} for failure in failures],
         "cuts": {"frames": list(sequence.cuts), "found": sequence.found_cuts is not None},
         "camera": camera_facts(run),
+        "support_levels": levels,
         "scores": run.scores,
         "stages": stage_facts(run.stages, run.scores),
         "uncertainty": observability.uncertainty(result, run.posterior),
@@ -89,6 +92,7 @@ def assemble_report(run: Run) -> Facts:
                     *notes_on_stages(run.stages),
                     *notes_on_frame_times(observations, run.stages),
                     *notes_on_scene(run.aligned),
+                    *support_notes(levels),
                     *notes_on_cuts(sequence, observations, run.aligned.cameras, config),
                     *notes_on_scores(run.scores),
                 ]

@@ -254,9 +254,9 @@ def support_facts(
     return found
 
 
-def support_note(facts: list[dict[str, float]]) -> str | None:
-    """One sentence on the levels for the report; None where everybody stands on the floor."""
+def support_notes(facts: list[dict[str, float]]) -> list[str]:
+    """A sentence on the levels for the report; none where everybody stands on the floor."""
     if len(facts) == 0:
-        return None
+        return []
     heights = ", ".join(f"{fact['height_m']:+.2f} m" for fact in facts)
-    return f"{len(facts)} support level{'s' * (len(facts) > 1)} besides the floor: {heights}"
+    return [f"{len(facts)} support level{'s' * (len(facts) > 1)} besides the floor: {heights}"]

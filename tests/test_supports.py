@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slamhmr.supports import Supports, support_facts, support_note, supports
+from slamhmr.supports import Supports, support_facts, support_notes, supports
 
 FPS, STANCE = 30.0, 18  # frames of a stance
 LEANING = 0.05
@@ -58,7 +58,7 @@ def test_stairs_are_as_many_levels_and_the_floor_before_them(offset):
     facts = support_facts(result.support, contacts, 1 / FPS)
     assert len(facts) == 5
     assert facts[0]["people"] == 1
-    assert "5 support levels besides the floor: +0.1" in (support_note(facts) or "")
+    assert "5 support levels besides the floor: +0.1" in support_notes(facts)[0]
 
 
 def test_one_on_a_wall_does_not_lift_the_floor_for_the_other():
@@ -97,7 +97,7 @@ def test_nobody_who_stands_and_no_word_of_levels():
     result = found(feet, torch.zeros_like(contacts))
     assert float(result.support.abs().max()) == 0
     assert support_facts(None, contacts, 1 / FPS) == []
-    assert support_note([]) is None
+    assert support_notes([]) == []
 
 
 def test_a_level_is_not_carried_across_a_cut():

@@ -129,8 +129,11 @@ def check_gradient(problem, state):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_normal_matrix_against_numeric_jacobian(name):
-    """H = J'WJ, J by finite differences of whitened residuals: catches a forgotten cross block."""
-    scene, evidence, points = synthetic.make_scene(frames=4, people=1)
+    """H = J'WJ, J by finite differences of whitened residuals: catches a forgotten cross block.
+
+    A third of all columns, drawn once, so that every kind of unknown is among them.
+    """
+    scene, evidence, points = synthetic.make_scene(frames=3, people=1)
     evidence = [replace(e, height_m=1.8) for e in evidence]
     layout = synthetic.layout()
     problem = problem_of(name, scene, evidence, points, layout)
@@ -140,8 +143,10 @@ def test_normal_matrix_against_numeric_jacobian(name):
     if name in BOUNDED:
         check_bound(problem, state, dense)
         return
+    generator = torch.Generator().manual_seed(3)
+    chosen = torch.randperm(len(dense), generator=generator)[: len(dense) // 3]
     columns = []
-    for index in range(len(dense)):
+    for index in chosen.tolist():
         flat = torch.zeros(len(dense), dtype=torch.float64)
         column = []
         for amount in (1e-6, -1e-6):
@@ -152,7 +157,7 @@ def test_normal_matrix_against_numeric_jacobian(name):
     jacobian = torch.stack(columns, dim=1)
     expected = jacobian.T @ jacobian
     tolerance = 1e-5 * float(expected.abs().max()) + 1e-7
-    torch.testing.assert_close(dense, expected, rtol=1e-4, atol=tolerance)
+    torch.testing.assert_close(dense[chosen[:, None], chosen], expected, rtol=1e-4, atol=tolerance)
 
 
 @pytest.mark.parametrize("version", ["vposer_v1", "vposer_v2"])

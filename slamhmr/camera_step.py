@@ -18,13 +18,12 @@ from slamhmr.slam.gaps import lost_note
 from slamhmr.slam.intrinsics import known_intrinsics
 from slamhmr.slam.pieces import join, part_of_observations, part_of_video
 from slamhmr.sources import choose, input_files, pixels, required, shooting
-from slamhmr.types import CameraTrack, Observations, Video
+from slamhmr.types import DEGRADED, GUESSED, CameraTrack, Observations, Video
 
 LOG = logging.getLogger(__name__)
 # What the configuration and sequence.yaml may not say of the camera together.
 CONTRADICTIONS = {("static", "moving"), ("rotation", "static"), ("sfm", "static")}
 ESTIMATED = "focal length estimated"
-DEGRADED = "DEGRADED"  # how notes on a camera that is not what it should be begin
 MOST_LOST = 0.5  # share of the frames without a camera, above which nothing is solved
 # Of a guess: phones have 24 to 30 mm (of full frame) where the diagonal says 43. Half of it where
 # the camera does not travel: people alone say little, and the solve is led astray.
@@ -85,8 +84,7 @@ def _from_file(sequence: Sequence, observations: Observations) -> CameraTrack:
         notes = (*lens.notes, *cameras.notes)
         cameras = dataclasses.replace(cameras, notes=notes, focal_sigma=lens.sigma)
     cameras = prepare_cameras(cameras, sequence, observations)
-    starts = [] if cameras.segments is None else cameras.segments.tolist()
-    crossed = [cut for cut in sequence.cuts if cut not in starts]
+    crossed = [cut for cut in sequence.cuts if cut not in cameras.starts]
     if len(crossed) == 0:
         return cameras
     where = ", ".join(map(str, crossed))
@@ -169,7 +167,7 @@ def _found(cameras: CameraTrack) -> CameraTrack:
     lost = cameras.lost
     if lost is None or not bool(lost.any()):
         return cameras
-    note, share = lost_note(lost), float(lost.double().mean())
+    note, share = lost_note(lost, cameras.starts), float(lost.double().mean())
     if share > MOST_LOST:
         raise BackendError(
             f"{note.split(':')[0]}, which is {100 * share:.0f} % (at most {100 * MOST_LOST:.0f} % "
@@ -212,5 +210,5 @@ def _lens(sequence: Sequence, observations: Observations) -> Lens:
         note = f"focal length from EXIF: {float(written[0]):.0f} px"
         return Lens(written, notes=(note,))
     guessed = default_intrinsics(observations.image_size)
-    note = f"focal length guessed: {float(guessed[0]):.0f} px, the diagonal of the image"
+    note = f"{GUESSED}: {float(guessed[0]):.0f} px, the diagonal of the image"
     return Lens(guessed, torch.tensor(GUESS_SIGMA, dtype=torch.float64), (note,))

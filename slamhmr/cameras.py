@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from slamhmr.geometry import rotation_between, shot_numbers
@@ -86,22 +86,21 @@ class Placed:
 def rig_of(cameras: CameraTrack) -> Rig:
     """The constants of a whole track."""
     centres = cameras.world_from_cam[:, :3, 3]
-    starts = [] if cameras.segments is None else cameras.segments.tolist()
-    number = shot_numbers(len(centres), starts)
-    indicator = torch.nn.functional.one_hot(number, len(starts) + 1)[:, 1:].to(centres)
-    pivots = centres[torch.tensor([0, *starts])[number]]
+    number, first = _first_frames(cameras)
+    indicator = torch.nn.functional.one_hot(number, len(cameras.starts) + 1)[:, 1:].to(centres)
+    pivots = centres[first]
     return Rig(centres, pivots, drift_basis(len(centres)), indicator)
 
 
-def segment_count(cameras: CameraTrack) -> int:
-    """Segments after the first."""
-    return 0 if cameras.segments is None else len(cameras.segments)
+def _first_frames(cameras: CameraTrack) -> tuple[Int[Tensor, "T"], Int[Tensor, "T"]]:
+    """Number of every frame's segment, from 0, and that segment's first frame."""
+    number = shot_numbers(len(cameras.world_from_cam), cameras.starts)
+    return number, torch.tensor([0, *cameras.starts])[number]
 
 
 def segment_starts(cameras: CameraTrack, cuts: tuple[int, ...] = ()) -> tuple[int, ...]:
     """First frames of segments and of new shots, in order: no motion of a camera reaches across."""
-    starts = [] if cameras.segments is None else cameras.segments.tolist()
-    return tuple(sorted({*starts, *cuts}))
+    return tuple(sorted({*cameras.starts, *cuts}))
 
 
 def degrees_of_freedom(cameras: CameraTrack) -> int:
@@ -109,9 +108,8 @@ def degrees_of_freedom(cameras: CameraTrack) -> int:
     if cameras.moving:
         return 6
     rotations = cameras.world_from_cam[:, :3, :3]
-    starts = [] if cameras.segments is None else cameras.segments.tolist()
-    own = torch.tensor([0, *starts])[shot_numbers(len(rotations), starts)]
-    return 3 if float((rotations - rotations[own]).abs().max()) > TURNS else 0
+    _, first = _first_frames(cameras)
+    return 3 if float((rotations - rotations[first]).abs().max()) > TURNS else 0
 
 
 def uncorrected(frames: int) -> dict[str, Tensor]:
@@ -140,7 +138,7 @@ def segment_moves(state: SceneState) -> Float[Tensor, "S 7"]:
     """Corrections of the segments after the first; zeros where there are none yet."""
     if state.segment_moves is not None:
         return state.segment_moves
-    return state.drift.new_zeros(segment_count(state.cameras), 7)
+    return state.drift.new_zeros(len(state.cameras.starts), 7)
 
 
 def corrected_intrinsics(state: SceneState) -> Float[Tensor, "T 4"]:

@@ -64,6 +64,7 @@ class GatesConfig:
     scale_percent: float | None = 30.0
     scale_prior_share: float | None = 0.95
     lost_share: float | None = 0.3
+    pieces_apart: int | None = 0
     degraded_steps: int | None = None
     # Of a person, who then fails alone: `valid` is false in all of its frames.
     coverage: float | None = 0.3
@@ -71,6 +72,7 @@ class GatesConfig:
     limb_percent: float | None = 12.0
     # Of spans of a person's frames, which then fail alone.
     gap_s: float | None = 3.0
+    lost_s: float | None = 0.5
     frames_percent: float | None = 15.0
     frames_depth_cm: float | None = 20.0
     frames_jitter: float | None = 10.0

@@ -19,7 +19,6 @@ SPEED_ODDS = 5.0  # most that one frame's speed may say, log odds
 HEIGHT_ODDS = 2.5
 MEAN_STAY = 0.3  # s, mean duration of a contact and of a swing
 SPEED_WINDOW = 0.07  # s, half width of the velocity estimate
-IN_CONTACT = 0.5  # probability above which a point stands
 # Of `reweighted`: shares of what was predicted, of the speed and of the height, and a constant.
 SHARES = (0.55, 0.27, 1.3, 0.1)
 SUREST = 0.005  # a prediction is not taken to be surer than this

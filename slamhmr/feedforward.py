@@ -10,7 +10,7 @@ import torch
 
 from slamhmr import footage, steps
 from slamhmr.artifacts import write_json, write_text
-from slamhmr.body import load_body
+from slamhmr.body import BodyModel, load_body
 from slamhmr.cameras import segment_starts
 from slamhmr.config import Config, to_yaml
 from slamhmr.constraints import correct_contacts
@@ -23,8 +23,9 @@ from slamhmr.pipeline import Outcome, draw
 from slamhmr.report import Run, assemble_report, provenance
 from slamhmr.reprojection import score
 from slamhmr.runfolder import RunFolder
+from slamhmr.sequence import Sequence
 from slamhmr.threads import bounded_threads
-from slamhmr.types import Result
+from slamhmr.types import Observations, Result, SceneState
 from slamhmr.viewfolders import open_clip
 
 FOLDER = "slamhmr-init"
@@ -59,37 +60,7 @@ def feed_forward(
         state = refine_paths(
             aligned, initial, body, observations.fps, segment_starts(cameras, sequence.cuts)
         )
-        made_by = provenance(config, sequence)
-
-        def compute() -> Result:
-            whole = build_result(
-                state, body, observations, body_model=config.body.model, provenance=made_by,
-                found=None,
-            )  # fmt: skip
-            starts = segment_starts(state.cameras, sequence.cuts)
-            return judge_result(whole, state, observations, body, config.gates, starts)[0]
-
-        result, _ = run.step(
-            "result",
-            Result,
-            compute,
-            settings=[
-                config.body,
-                config.gates,
-                made_by,
-                sequence.constraints.contacts,
-                sequence.cuts,
-            ],
-            inputs=[run.path(f"{name}.npz") for name in steps.files(config)[:3]],
-            code=(
-                "slamhmr.export.result",
-                "slamhmr.init.segments",
-                "slamhmr.init.stature",
-                "slamhmr.init.trajectory",
-                "slamhmr.constraints",
-                "slamhmr.judgement",
-            ),
-        )
+        result = _conclude(run, state, sequence, observations, body, config)
         facts = assemble_report(
             Run(
                 config, sequence, observations, aligned, state, result, body,
@@ -100,3 +71,37 @@ def feed_forward(
         write_json(run.path("report.json"), facts)
         draw(run, sequence, result, facts, config, progress)
     return Outcome(run.folder, result, facts)
+
+
+def _conclude(
+    run: RunFolder,
+    state: SceneState,
+    sequence: Sequence,
+    observations: Observations,
+    body: BodyModel,
+    config: Config,
+) -> Result:
+    """The step that turns the state into the deliverable, judged, without uncertainty."""
+    made_by = provenance(config, sequence)
+
+    def compute() -> Result:
+        whole = build_result(
+            state, body, observations, body_model=config.body.model, provenance=made_by, found=None
+        )
+        starts = segment_starts(state.cameras, sequence.cuts)
+        return judge_result(whole, state, observations, body, config.gates, starts)[0]
+
+    result, _ = run.step(
+        "result",
+        Result,
+        compute,
+        settings=[
+            config.body, config.gates, made_by, sequence.constraints.contacts, sequence.cuts
+        ],
+        inputs=[run.path(f"{name}.npz") for name in steps.files(config)[:3]],
+        code=(
+            "slamhmr.export.result", "slamhmr.init.segments", "slamhmr.init.stature",
+            "slamhmr.init.trajectory", "slamhmr.constraints", "slamhmr.judgement",
+        ),
+    )  # fmt: skip
+    return result

@@ -6,15 +6,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from slamhmr.geometry import shot_numbers
+from slamhmr.geometry import runs, shot_numbers
+from slamhmr.skeleton import IN_CONTACT
 
+SEEN_SHARE = 0.5  # of the frames in the air
 GRAVITY = 9.81  # m/s^2
 SHORTEST = 0.2  # s, both feet off
 EDGE = 0.04  # s, at take-off and landing, when the feet still or already push
 PLAUSIBLE = (0.55, 1.7)  # of g: bodies' sizes, hence depths and scale, may be as far off
 STEADY = 0.35  # of g, standard error of the fitted acceleration
 LANDING = 0.4  # s, within which somebody in the air stood before or stands after
-IN_CONTACT = 0.5
 # Shares of the body's mass, percent, means of women and men, and where they are, as shares of
 # points: de Leva 1996 (J. Biomech. 29), table 4, rounded. The hands are at the wrists.
 MASS: tuple[tuple[float, dict[str, float]], ...] = (
@@ -49,13 +50,15 @@ def flights(
     contacts: Float[Tensor, "N T 4"],
     up: Float[Tensor, "3"],
     times: Float[Tensor, "T"],
+    valid: Bool[Tensor, "N T"],
     seen: Bool[Tensor, "N T"],
     cuts: tuple[int, ...] = (),
 ) -> Bool[Tensor, "N T"]:
     """Frames in which each person falls freely; `centre` is that of its mass.
 
     All four points of the feet are off for `SHORTEST` s, the centre falls about as gravity has it
-    in the fit of a parabola, and the person stood before or stands after, in the same shot. The
+    in the fit of a parabola, and the person stood before or stands after, in the same shot, and is
+    seen in half of the frames at least: what fills a gap is no evidence of a fall. The
     first and last `EDGE` s are left out.
     """
     found = torch.zeros_like(seen)
@@ -64,33 +67,21 @@ def flights(
     edge = max(1, round(EDGE / step))
     for person in range(len(seen)):
         standing = (contacts[person] > IN_CONTACT).any(dim=-1)
-        for first, stop in runs(~standing & seen[person], shot):
+        for first, stop in runs(~standing & valid[person], shot):
             inside = slice(first + edge, stop - edge)
             if (
                 float(times[stop - 1] - times[first]) + step < SHORTEST
                 or stop - first < 2 * edge + 4
+                or float(seen[person, first:stop].double().mean()) < SEEN_SHARE
             ):
                 continue
             near = round(LANDING / step)
-            around = standing & (shot == shot[first]) & seen[person]
+            around = standing & (shot == shot[first]) & valid[person]
             if not bool(around[max(first - near, 0) : stop + near].any()):
                 continue
             heights = (centre[person] @ up)[inside]
             if _falls(heights, times[inside]):
                 found[person, inside] = True
-    return found
-
-
-def runs(mask: Bool[Tensor, "T"], shot: Tensor) -> list[tuple[int, int]]:
-    """First and last-plus-one frame of every run of true frames within one shot."""
-    found: list[tuple[int, int]] = []
-    first = 0
-    for frame in range(1, len(mask) + 1):
-        ends = frame == len(mask) or bool(mask[frame] != mask[first]) or shot[frame] != shot[first]
-        if ends:
-            if bool(mask[first]):
-                found.append((first, frame))
-            first = frame
     return found
 
 

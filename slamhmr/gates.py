@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -38,6 +37,7 @@ class Judged:
     scores: dict[str, Facts]  # of `reprojection.score`; the start first
     prior_share: dict[str, float]
     degraded: int = 0  # steps that went on with less
+    apart: int = 0  # pieces of the camera's path that nobody ties to what was before
 
 
 def open_gates(judged: Judged, limits: GatesConfig) -> list[Gate]:
@@ -54,6 +54,7 @@ def open_gates(judged: Judged, limits: GatesConfig) -> list[Gate]:
         _acceleration(judged, limits.acceleration_m_per_s2),
         _scale(judged, limits.scale_percent, limits.scale_prior_share),
         _lost(judged, limits.lost_share),
+        _apart(judged, limits.pieces_apart),
         _degraded(judged, limits.degraded_steps),
     ]
     return [gate for gate in gates if gate is not None]
@@ -150,7 +151,7 @@ def _scale(judged: Judged, limit: float | None, share_limit: float | None) -> Ga
     if limit is None or not judged.cameras.moving or judged.cameras.scale_known:
         return None
     sigma = 100 * judged.result.scale_std / judged.result.scale
-    share = judged.prior_share.get("scale", 0.0)
+    share = max(judged.prior_share.get(name, 0.0) for name in ("scale", "segment_scale"))
     if share_limit is not None and share > share_limit:
         return Gate(
             "scale", sigma, limit, False,
@@ -166,6 +167,14 @@ def _lost(judged: Judged, limit: float | None) -> Gate | None:
         return None
     share = float(judged.cameras.lost.double().mean())
     return _gate("lost_share", share, limit, f"the camera is lost in {100 * share:.0f} % of frames")
+
+
+def _apart(judged: Judged, limit: int | None) -> Gate | None:
+    """Only where there are several pieces."""
+    if limit is None or len(judged.cameras.starts) == 0:
+        return None
+    sentence = f"{judged.apart} piece(s) of the clip lie in a world of their own"
+    return _gate("pieces_apart", judged.apart, limit, sentence)
 
 
 def _degraded(judged: Judged, limit: int | None) -> Gate | None:
@@ -211,10 +220,3 @@ def _quantile(values: Float[Tensor, "S"], level: float) -> float:
     if len(values) == 0:
         return math.nan
     return float(values.sort().values[min(int(level * len(values)), len(values) - 1)])
-
-
-def longest_run(flags: Bool[Tensor, "T"]) -> int:
-    """Length of the longest unbroken stretch of true flags."""
-    padded = torch.nn.functional.pad((~flags).long(), (1, 1), value=1)
-    places = torch.nonzero(padded)[:, 0]
-    return int(places.diff().max()) - 1

@@ -108,6 +108,17 @@ def shot_numbers(length: int, cuts: Sequence[int]) -> Int[Tensor, "T"]:
     return torch.searchsorted(starts, torch.arange(length), right=True)
 
 
+def runs(flags: Bool[Tensor, "T"], shot: Int[Tensor, "T"] | None = None) -> list[tuple[int, int]]:
+    """First and last-plus-one index of every unbroken run of true flags, within one shot."""
+    edge = torch.zeros(1, dtype=torch.bool)
+    before, after = torch.cat([edge, flags[:-1]]), torch.cat([flags[1:], edge])
+    if shot is not None:
+        same = shot[1:] == shot[:-1]
+        before, after = before & torch.cat([edge, same]), after & torch.cat([same, edge])
+    first, last = ((flags & ~near).nonzero()[:, 0] for near in (before, after))
+    return list(zip(first.tolist(), (last + 1).tolist(), strict=True))
+
+
 def nearest_rows(rows: Int[Tensor, "F"], shot: Int[Tensor, "T"]) -> Int[Tensor, "T"]:
     """Which of `rows` is nearest to each frame, of the frame's own shot where there is any."""
     times = torch.arange(len(shot))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from slamhmr.body import BodyModel
 from slamhmr.config import GatesConfig
+from slamhmr.geometry import runs
 from slamhmr.quality import LIMBS, Quality, measure, natural_jitter
 from slamhmr.types import Observations, Result, SceneState
 
@@ -45,14 +46,17 @@ def judge_result(
     """
     whole = dataclasses.replace(result, valid=state.valid, observed=state.observed & state.valid)
     quality = measure(whole, state, observations, body, cuts)
-    failed, failures = judge_people(whole, quality, limits)
+    failed, failures = judge_people(whole, quality, limits, state.cameras.lost)
     return without(whole, failed), quality, failures
 
 
 def judge_people(
-    result: Result, quality: Quality, limits: GatesConfig
+    result: Result,
+    quality: Quality,
+    limits: GatesConfig,
+    lost: Bool[Tensor, "T"] | None = None,
 ) -> tuple[Bool[Tensor, "N T"], list[Failure]]:
-    """Frames of everybody that fail, and why, in order of people.
+    """Frames of everybody that fail, and why, in order of people; `lost`: without a camera.
 
     A person of whom more than half of the frames fail, fails as a whole.
     """
@@ -64,6 +68,7 @@ def judge_people(
         ends = int(frames[0]), int(frames[-1])
         whole = _about_the_person(result, quality, limits, row)
         spans = [Failure(person, *found) for found in _spans(result, quality, limits, row)]
+        spans += [Failure(person, *found) for found in _without_camera(result, lost, limits, row)]
         for span in spans:
             failed[row, span.first : span.last + 1] = True
         share = float((failed[row] & result.valid[row]).sum()) / len(frames)
@@ -112,9 +117,8 @@ def _spans(
     half = max(1, round(WINDOW * fps))
     found = []
     if limits.gap_s is not None:
-        gaps = [run for run in runs(valid & ~observed) if run[1] - run[0] + 1 > limits.gap_s * fps]
-        words = "not seen for {:.1f} s; limit " + f"{limits.gap_s:g}"
-        found += [(*run, words.format((run[1] - run[0] + 1) / fps)) for run in gaps]
+        words = "not seen for {:.1f} s; limit "
+        found += _long(valid & ~observed, fps, limits.gap_s, words)
     natural = natural_jitter(fps)
     windowed = (
         ("pixel error is {:.1f} % of the box height", quality.pixel_percent, limits.frames_percent),
@@ -125,12 +129,33 @@ def _spans(
     for words, values, limit in windowed:
         if limit is not None:
             smooth = window_median(values[row], half)
-            for first, last in runs((smooth > limit) & valid):
-                worst = float(smooth[first : last + 1].max())
-                found.append((first, last, words.format(worst) + f"; limit {limit:g}"))
+            for first, stop in runs((smooth > limit) & valid):
+                worst = float(smooth[first:stop].max())
+                found.append((first, stop - 1, words.format(worst) + f"; limit {limit:g}"))
     if limits.jump_m_per_s is not None:
         found += _jumps(quality.speed[row], valid, limits.jump_m_per_s, half)
     return found
+
+
+def _without_camera(
+    result: Result, lost: Bool[Tensor, "T"] | None, limits: GatesConfig, row: int
+) -> list[tuple[int, int, str]]:
+    """The frames in which the camera is lost for long: only people's motion says where they are."""
+    if lost is None or limits.lost_s is None:
+        return []
+    words = "the camera is lost for {:.1f} s; limit "
+    return _long(lost & result.valid[row], result.fps, limits.lost_s, words)
+
+
+def _long(
+    flags: Bool[Tensor, "T"], fps: float, limit: float, words: str
+) -> list[tuple[int, int, str]]:
+    """First and last frame of runs of more seconds than the limit, and the words on each."""
+    return [
+        (first, stop - 1, words.format((stop - first) / fps) + f"{limit:g}")
+        for first, stop in runs(flags)
+        if stop - first > limit * fps
+    ]
 
 
 def _jumps(
@@ -141,22 +166,9 @@ def _jumps(
     for step in torch.nonzero(speed > limit)[:, 0].tolist():
         near[max(step + 1 - half, 0) : step + 1 + half] = True
     return [
-        (
-            first,
-            last,
-            f"jumps at {float(speed[first : last + 1].max()):.0f} m/s; limit {limit:g}",
-        )
-        for first, last in runs(near & valid)
+        (first, stop - 1, f"jumps at {float(speed[first:stop].max()):.0f} m/s; limit {limit:g}")
+        for first, stop in runs(near & valid)
     ]
-
-
-def runs(flags: Bool[Tensor, "T"]) -> list[tuple[int, int]]:
-    """First and last index of every unbroken stretch of true flags."""
-    padded = torch.nn.functional.pad(flags.long(), (1, 1))
-    change = padded.diff()
-    first = torch.nonzero(change == 1)[:, 0].tolist()
-    last = torch.nonzero(change == -1)[:, 0].tolist()
-    return [(start, stop - 1) for start, stop in zip(first, last, strict=True)]
 
 
 def window_median(values: Float[Tensor, "T"], half: int) -> Float[Tensor, "T"]:

@@ -42,10 +42,15 @@ def neighbours(
         if len(near) > 0:
             found.append(_near(points, someone, near + low - first, near + low - begin, other))
     if len(found) == 0:
-        none = torch.zeros(0, dtype=torch.int64)
-        ends = own.new_zeros(0, len(points.capsules.ends), 2, 3)
-        return Neighbours(none, none, ends, ends[..., 0, 0])
+        return nobody(points, own)
     return Neighbours(*(torch.cat([getattr(f, name) for f in found]) for name in vars(found[0])))
+
+
+def nobody(points: PointSet, like: Tensor) -> Neighbours:
+    """Nobody near, or nobody looked for; `like` has the numbers' type."""
+    none = torch.zeros(0, dtype=torch.int64)
+    ends = like.new_zeros(0, len(points.capsules.ends), 2, 3)
+    return Neighbours(none, none, ends, ends[..., 0, 0])
 
 
 def _near(

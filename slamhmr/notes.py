@@ -8,28 +8,29 @@ from priors.transition import TRAINED_STEPS, holes
 from slamhmr.config import Config
 from slamhmr.gates import worse_percent
 from slamhmr.sequence import Sequence
-from slamhmr.types import FREE_SCALE_SIGMA, CameraTrack, Observations, SceneState, StageReport
+from slamhmr.types import (
+    DEGRADED,
+    FREE_SCALE_SIGMA,
+    GUESSED,
+    LOST,
+    CameraTrack,
+    Observations,
+    SceneState,
+    StageReport,
+)
 
 Facts = dict[str, Any]
 # The start follows the cameras' jitter frame by frame (0.1 deg is 0.8 % of a small person), which
 # stages with fixed cameras cannot: a little more pixel error is no news there.
 FAR_WORSE_PERCENT = 40.0
 RATE_MARGIN = 1.02  # 23.976 and 59.94 frames per second are as good as 24 and 60
-GUESSED, DEGRADED = "focal length guessed", "DEGRADED"  # how the camera step's notes begin
 
 
 def degraded_steps(
     cameras: CameraTrack, stages: list[StageReport], *, posterior: bool
 ) -> list[str]:
     """Steps that went on with less than they should have, one sentence each."""
-    told = [note for note in cameras.notes if note.startswith((GUESSED, DEGRADED))]
-    if cameras.lost is not None and bool(cameras.lost.any()):
-        count, frames = int(cameras.lost.sum()), len(cameras.lost)
-        first = int(cameras.lost.nonzero()[0])
-        told.append(
-            f"the camera is lost in {count} of {frames} frames, from frame {first} on: its pose is "
-            "interpolated there"
-        )
+    told = [note for note in cameras.notes if note.startswith((GUESSED, DEGRADED, LOST))]
     if not posterior:
         told.append("no posterior was computed: how sure the scale and all else is, is not known")
     return [*told, *_left_out(stages)]
@@ -75,8 +76,7 @@ def notes_on_cuts(
         f"{where} at {frames} {', '.join(map(str, cuts))}: nothing is tracked, smoothed or solved "
         f"across them; {identity}"
     ]
-    apart = set() if cameras.segments is None else set(cameras.segments.tolist())
-    if not set(cuts) <= apart:
+    if not set(cuts) <= set(cameras.starts):
         told.append(
             "camera, gravity, scale and floor are those of the clip as a whole, as if one camera "
             "had taken all shots: where it stands elsewhere after a cut, they are wrong"

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel
-from slamhmr.quality import IN_CONTACT
 from slamhmr.reprojection import WELL_SEEN
 from slamhmr.scene import point_set
+from slamhmr.skeleton import IN_CONTACT
 from slamhmr.types import CameraTrack, Observations, Result, SceneState
 
 Facts = dict[str, Any]

@@ -110,7 +110,7 @@ def draw(
 ) -> None:
     """The pictures of a result: top view, overlay where there are pixels, and the page of both."""
     topview, overlay = run.path("topview.png"), run.path("overlay.mp4")
-    write_topview(topview, result)
+    write_topview(topview, result, facts["camera"]["segments"])
     drawn = sequence.video is not None and config.overlay.enabled
     if sequence.video is not None and drawn and not overlay.exists():
         body = load_body(config.body.model, dtype=torch.float32)

@@ -165,23 +165,34 @@ def _gather(
 
 def _prior_share(problem: SceneProblem, border: Float[Tensor, "G G"]) -> dict[str, float]:
     """Variance of the border's unknowns over what it was before anything was seen."""
-    before = torch.linalg.inv(prior_information(problem)).diagonal()
-    return {
-        label: float((border[place, place].diagonal() / before[place]).max().clamp(0, 1))
-        for label, place in _named_places(problem).items()
-    }
+    share = border.diagonal() / torch.linalg.inv(prior_information(problem)).diagonal()
+    places = _named_places(problem)
+    return {label: float(share[place].max().clamp(0, 1)) for label, place in places.items()}
 
 
-def _named_places(problem: SceneProblem) -> dict[str, slice]:
+def _named_places(problem: SceneProblem) -> dict[str, slice | list[int]]:
     """Border unknowns whose observability the report speaks of."""
     layout = problem.layout
-    places = {"scale": layout.scale, "focal": layout.focal, "gravity": layout.gravity,
-              "segment_scale": layout.stretch}  # fmt: skip
+    places: dict[str, slice | list[int] | None] = {
+        "scale": layout.scale, "focal": layout.focal, "gravity": layout.gravity
+    }  # fmt: skip
+    travelling = _travelling(problem)
+    if layout.stretch is not None and len(travelling) > 0:
+        places["segment_scale"] = [layout.stretch.start + index for index in travelling]
     if layout.ground is not None:
         start = layout.ground.start
         places["floor_tilt"] = slice(start, start + 2)
         places["floor_height"] = slice(start + 2, start + 3)
     return {name: place for name, place in places.items() if place is not None}
+
+
+def _travelling(problem: SceneProblem) -> list[int]:
+    """Segments after the first whose camera moves while somebody is there: they have a scale."""
+    far = torch.zeros(problem.layout.free.segments, dtype=torch.float64)
+    for known in problem.evidence:
+        apart = (known.rig.centres - known.rig.pivots).norm(dim=-1, keepdim=True)
+        far = torch.maximum(far, (known.rig.segments[:, : len(far)] * apart).amax(dim=0))
+    return (far > 0).nonzero()[:, 0].tolist()
 
 
 def prior_information(problem: SceneProblem) -> Float[Tensor, "G G"]:

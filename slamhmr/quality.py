@@ -14,10 +14,10 @@ from slamhmr.body import BodyModel, forward_points, pelvis_from_transl
 from slamhmr.capsules import overlap
 from slamhmr.reprojection import box_heights, reprojection_error
 from slamhmr.scene import point_set
+from slamhmr.skeleton import IN_CONTACT
 from slamhmr.types import Observations, Result, SceneState
 
 NEAR = 2.0  # m between pelves; people further apart do not touch
-IN_CONTACT = 0.5  # probability from which a foot point stands
 SLIDING_STEP = 1 / 30  # s, of the steps in which sliding is counted, as in `eval.metrics`
 LIMBS: dict[str, tuple[str, ...]] = {
     "left arm": ("left_elbow", "left_wrist"),
@@ -137,8 +137,7 @@ def _heights(
 ) -> tuple[Float[Tensor, "N T P"], Float[Tensor, "N T 4 3"]]:
     """Heights of all points over what is below them, soles of heels and toes first; and the feet.
 
-    A foot in contact is above its `support`, any other point above the ground or, where that is
-    lower, the deepest support of the person in that frame.
+    A foot in contact is above its `support`, any other point above the ground.
     """
     chosen = point_set(body)
     heights = points @ result.ground[:3] + result.ground[3] - chosen.clearance
@@ -146,10 +145,7 @@ def _heights(
     others = [index for index in range(len(chosen.names)) if index not in chosen.contact.tolist()]
     rest = heights[:, :, others]
     if support is not None:
-        lowest = support.clamp_max(0).amin(dim=-1, keepdim=True)
-        stands = result.contacts >= IN_CONTACT
-        feet = feet - torch.where(stands, support, lowest)
-        rest = rest - lowest
+        feet = feet - torch.where(result.contacts >= IN_CONTACT, support, 0.0)
     return torch.cat([feet, rest], dim=-1), points[:, :, chosen.contact]
 
 

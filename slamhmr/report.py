@@ -11,7 +11,8 @@ from slamhmr.artifacts import content_hash, report_to_json, settings_hash
 from slamhmr.body import BodyModel
 from slamhmr.cameras import segment_starts
 from slamhmr.config import Config
-from slamhmr.gates import Judged, longest_run, open_gates
+from slamhmr.gates import Judged, open_gates
+from slamhmr.geometry import runs
 from slamhmr.judgement import Failure, judge_result
 from slamhmr.notes import (
     degraded_steps,
@@ -61,7 +62,10 @@ def assemble_report(run: Run) -> Facts:
     )
     hidden = hidden_from(run, share)
     degraded = degraded_steps(run.aligned.cameras, run.stages, posterior=_has_posterior(result))
-    judged = Judged(result, run.state.valid, quality, cameras, run.scores, share, len(degraded))
+    apart = len(observability.untied_segments(run.state))
+    judged = Judged(
+        result, run.state.valid, quality, cameras, run.scores, share, len(degraded), apart
+    )
     gates = open_gates(judged, config.gates)
     levels = support_facts(run.state.support, run.state.contacts, 1.0 / observations.fps)
     return {
@@ -132,7 +136,7 @@ def camera_facts(run: Run) -> Facts:
         "focal_px": [float(f) for f in result.intrinsics[0, :2]],
         "metres_per_slam_unit": result.scale if cameras.moving else None,
         "lost_frames": 0 if cameras.lost is None else int(cameras.lost.sum()),
-        "segments": [] if cameras.segments is None else cameras.segments.tolist(),
+        "segments": list(cameras.starts),
     }
 
 
@@ -159,7 +163,7 @@ def people_facts(run: Run, judged: Result, failures: list[Failure]) -> dict[str,
             "frames": count,
             "valid_frames": int(judged.valid[row].sum()),
             "seen_share": float(seen.sum()) / max(count, 1),
-            "longest_gap": longest_run(there & ~seen),
+            "longest_gap": max((b - a for a, b in runs(there & ~seen)), default=0),
             "stature_m": float(heights[row]),
             "stature_std_m": _finite(float(sigma[row])),
             "failures": [failure.sentence for failure in failures if failure.person == person],

@@ -2,11 +2,12 @@
 
 Per person and frame the unknowns are the pelvis joint (3, metres), and body-frame increments of
 the root rotation (3) and of the 21 joint rotations (63). Shared (the border): log scale, ground
-(two tilts, offset), gravity (two tilts), log focal length, drift of the cameras, betas, gain of
-the predicted velocity. People
-are anchored to their camera: X = C_t + Q_t Y, where Y is the position seen from the camera, C_t
-its centre and Q_t its drift; the retraction keeps Y when scale and drift move, so image points do
-not depend on them at all, and world points have the derivatives of C_t and Q_t.
+(two tilts, offset), gravity (two tilts), log focal length, drift of the cameras, place and scale of
+every piece of their path, betas, gain of the predicted velocity, constant offsets of the keypoints.
+People are anchored to their camera: X = C_t + Q_t Y, where Y is the position seen from the camera,
+C_t its centre and Q_t how it was turned by corrections; the retraction keeps Y when the cameras
+move, so image points do not depend on that at all, and world points have the derivatives of C_t
+and Q_t.
 """
 
 import math

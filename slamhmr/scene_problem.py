@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel
-from slamhmr.cameras import degrees_of_freedom, segment_count
+from slamhmr.cameras import degrees_of_freedom
 from slamhmr.errors import ConfigError, InputError
 from slamhmr.evidence import gather_evidence, scene_of
 from slamhmr.features import person_features
 from slamhmr.jitter import settle
 from slamhmr.layout import BorderLayout, Free
-from slamhmr.neighbours import neighbours
+from slamhmr.neighbours import neighbours, nobody
 from slamhmr.scene import Evidence, PointSet, Scene, point_set, retract
 from slamhmr.solve.problem import REACH, BorderResidual, ChainShape, Step, Window
 from slamhmr.terms import TERMS, BorderContext, Term, term_settings
@@ -87,9 +87,14 @@ class SceneProblem:
         known = self.evidence[chain]
         part = known.part(start, min(stop + REACH, len(known.times)))
         features = person_features(self.points, part, self.layout, state, chain, start)
-        if "interpenetration" in self.settings:
+        apart = self.settings.get("interpenetration")
+        if apart is not None:
             count = len(part.times)
-            others = neighbours(self.points, self.evidence, state, chain, start, count)
+            others = (
+                neighbours(self.points, self.evidence, state, chain, start, count)
+                if apart.weight > 0
+                else nobody(self.points, state.ground)
+            )
             features = replace(features, neighbours=others)
         residuals = [
             term.person(features, chosen, derivatives)
@@ -253,7 +258,7 @@ def free_unknowns(
         focal="focal" in stage.free and not calibrated,
         drift=degrees_of_freedom(cameras) if open_cameras else 0,
         velocity_gain="velocity_gain" in stage.free and initial.root_velocity is not None,
-        segments=segment_count(cameras) if "segments" in stage.free else 0,
+        segments=len(cameras.starts) if "segments" in stage.free else 0,
     )
 
 

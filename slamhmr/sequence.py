@@ -1,6 +1,7 @@
 """The sequence directory: what it holds, `sequence.yaml`, and the lengths that must agree."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ OBSERVATIONS = ("observations.npz",)
 CAMERAS = ("cameras.npz", "cameras.txt", "cameras")  # ours, TUM, a COLMAP model folder
 INITIAL = ("initial.npz",)
 SETTINGS, CONSTRAINTS = "sequence.yaml", "constraints.yaml"
+LOG = logging.getLogger(__name__)
 LEAST_FRAMES = 2  # a path needs two frames; nothing moves in one
 
 
@@ -331,6 +333,9 @@ def _kept(count: int, sequence: Sequence, name: str, expected: int | None = None
     if frames is not None and expected is None and frames[0] >= count:
         raise InputError(f"sequence.yaml: frames {list(frames)} lie beyond the {count} of {name}")
     if frames is not None and frames[0] < count and count != expected:
+        if frames[1] >= count:
+            LOG.warning("frames %s go beyond the %d of %s: it ends with its last one",
+                        list(frames), count, name)  # fmt: skip
         kept = slice(frames[0], min(frames[1] + 1, count))
     else:
         kept = slice(0, count)

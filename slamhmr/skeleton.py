@@ -49,6 +49,7 @@ KEYPOINT_JOINT: dict[str, str] = {
     name: name for name in KEYPOINTS if name in SMPL_JOINTS
 }  # shoulders .. ankles; nose, eyes, ears, toes and heels are landmarks of the body file
 CONTACT_POINTS: tuple[str, ...] = ("left_heel", "left_big_toe", "right_heel", "right_big_toe")
+IN_CONTACT = 0.5  # probability from which one of them is said to stand
 
 
 def canonical_keypoint(name: str) -> str | None:

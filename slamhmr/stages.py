@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from slamhmr.errors import BackendError
 from slamhmr.evidence import spans, standing, state_of
@@ -81,28 +83,19 @@ def run_stage(
     fine = Schedule(relative_decrease=stage.tolerance, patience=2)
 
     def solve(schedule: Schedule) -> Scene:
+        allowed = replace(schedule, iterations=stage.iterations)
         solved, summary = minimise(
-            problem,
-            problem.settled(scene),
-            replace(schedule, iterations=stage.iterations),
-            resources=resources,
-            on_iteration=on_iteration,
+            problem, problem.settled(scene), allowed, resources=resources, on_iteration=on_iteration
         )
         summaries.append(summary)
-        log.info(
-            "stage %s: energy %.5g -> %.5g in %d iterations; %s", name,
-            summary.total_before, summary.total_after, summary.iterations, summary.stopped,
-        )  # fmt: skip
+        _log(name, summary)
         return solved
 
-    predicted, heights = state.contacts, "contact_height" in stage.terms
+    predicted = state.contacts
     for index in range(rounds(stage)):
         problem = replace(problem, settings=settings_of(name, stage, index, known.initial))
-        if heights:
-            times = known.observations.timestamps
-            state = stand(
-                state_of(scene, state), known.body, times, known.cuts, predicted, solved=index > 0
-            )
+        if "contact_height" in stage.terms:
+            state = _stood(scene, state, known, predicted, solved=index > 0)
             problem, scene, start = _restood(problem, scene, start, state)
         scene = solve(fine if index == rounds(stage) - 1 else COARSE)
     tightened, most = 0, MOST_TIGHTER if "reprojection" in stage.terms else 0
@@ -121,6 +114,27 @@ def run_stage(
         idle_terms(stage, known.initial),
     )
     return state_of(scene, state), report
+
+
+def _log(name: str, summary: Summary) -> None:
+    log.info(
+        "stage %s: energy %.5g -> %.5g in %d iterations; %s", name,
+        summary.total_before, summary.total_after, summary.iterations, summary.stopped,
+    )  # fmt: skip
+
+
+def _stood(
+    scene: Scene,
+    state: SceneState,
+    known: Known,
+    predicted: Float[Tensor, "N T 4"],
+    *,
+    solved: bool,
+) -> SceneState:
+    """The scene as a state, with supports and free fall and, once `solved`, contacts anew."""
+    times = known.observations.timestamps
+    reached = state_of(scene, state)
+    return stand(reached, known.body, times, known.cuts, predicted, solved=solved)
 
 
 def _restood(

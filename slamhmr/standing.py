@@ -57,7 +57,7 @@ def stand(
         state,
         contacts=contacts,
         support=found.support,
-        flight=flights(centre, contacts, state.up, times, state.valid, starts),
+        flight=flights(centre, contacts, state.up, times, state.valid, state.observed, starts),
         ground=state.ground + state.ground.new_tensor([0.0, 0.0, 0.0, found.lowered]),
     )
 

@@ -93,6 +93,10 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
         module = backend("detect", name)
         if name == "file":
             found = module.read_observations(required(sequence.observations, "observations.npz"))
+            notes.extend(
+                f"person {person} is left out: no keypoint is seen in any frame"
+                for person in found.person_id[~found.seen.any(dim=1)].tolist()
+            )
             intrinsics, distortion = sequence.settings.intrinsics, sequence.settings.distortion
             if intrinsics is not None and distortion is not None:
                 found = undistort_observations(found, intrinsics, distortion)

@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slamhmr.contacts import IN_CONTACT
-from slamhmr.flights import runs
-from slamhmr.geometry import shot_numbers
+from slamhmr.geometry import runs, shot_numbers
+from slamhmr.skeleton import IN_CONTACT
 
 SHORTEST = 0.1  # s, of a stance
 SLOW = 0.5  # m/s, median speed of a point in a stance

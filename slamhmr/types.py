@@ -11,6 +11,8 @@ from pathlib import Path
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+# How notes on a camera begin that is not what it should be.
+DEGRADED, GUESSED, LOST = "DEGRADED", "focal length guessed", "camera lost"
 FREE_SCALE_SIGMA = 0.5  # of the log scale, where the alignment saw no floor: feet and speeds only
 
 
@@ -98,6 +100,11 @@ class CameraTrack:
     point_segments: Int[Tensor, "M"] | None = None
     # Relative standard deviation of the focal length, where it was guessed or estimated.
     focal_sigma: Float[Tensor, ""] | None = None
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """First frames of the segments after the first."""
+        return () if self.segments is None else tuple(self.segments.tolist())
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,19 @@ def test_a_camera_that_is_lost_for_long(good, seen, share, fails):
     assert failed(found) == (["lost_share"] if fails else [])
 
 
+@pytest.mark.parametrize(("apart", "fails"), [(0, False), (1, True)])
+def test_pieces_that_nobody_ties_are_no_one_world(good, seen, apart, fails):
+    cameras = dataclasses.replace(good.cameras, segments=torch.tensor([FRAMES // 2]))
+    found = gates(good, seen, cameras=cameras, apart=apart)
+    assert failed(found) == (["pieces_apart"] if fails else [])
+    assert "pieces_apart" not in gates(good, seen, apart=apart)  # one piece
+
+
+def test_a_piece_of_unknown_scale_fails_as_the_whole_does(good, seen):
+    found = gates(good, seen, prior_share={"scale": 0.1, "segment_scale": 0.99})
+    assert failed(found) == ["scale"]
+
+
 @pytest.mark.parametrize(("limit", "fails"), [(2, False), (1, True)])
 def test_degraded_steps_count_where_a_limit_is_given(good, seen, limit, fails):
     found = gates(good, seen, dataclasses.replace(LIMITS, degraded_steps=limit), degraded=2)

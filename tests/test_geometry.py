@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slamhmr.geometry import between
+from slamhmr.geometry import between, runs, shot_numbers
 
 
 def test_between_interpolates_what_is_linear_exactly_and_holds_the_ends():
@@ -28,3 +28,10 @@ def test_a_place_a_rounding_error_before_a_knot_counts_as_the_knot():
     left, _, share = between(knots, knots[:-1] - 1e-12)
     assert left.tolist() == list(range(19))
     assert float(share.max()) < 1e-6
+
+
+def test_runs_of_true_flags_within_one_shot():
+    flags = torch.tensor([True, False, True, True, True, False, True])
+    assert runs(flags) == [(0, 1), (2, 5), (6, 7)]
+    assert runs(flags, shot_numbers(7, [3])) == [(0, 1), (2, 3), (3, 5), (6, 7)]
+    assert runs(torch.zeros(4, dtype=torch.bool)) == []

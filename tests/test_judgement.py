@@ -8,8 +8,7 @@ from sequences import BODY, make_observations, make_state
 
 from slamhmr.config import GatesConfig
 from slamhmr.export.result import build_result
-from slamhmr.gates import longest_run
-from slamhmr.judgement import judge_people, judge_result, runs, window_median, without
+from slamhmr.judgement import judge_people, judge_result, window_median, without
 from slamhmr.quality import LIMBS, Quality, natural_jitter
 from slamhmr.types import Result
 
@@ -169,10 +168,16 @@ def test_judging_again_changes_nothing():
     assert torch.equal(again.valid, once.valid)
 
 
-def test_runs_and_medians():
-    flags = torch.tensor([True, False, True, True, False, True])
-    assert runs(flags) == [(0, 0), (2, 3), (5, 5)]
-    assert longest_run(flags) == 2
-    assert longest_run(torch.zeros(4, dtype=torch.bool)) == 0
+@pytest.mark.parametrize(("last", "fails"), [(32, False), (33, True)])
+def test_frames_without_a_camera_for_long_fail(result, last, fails):
+    lost = torch.zeros(FRAMES, dtype=torch.bool)
+    lost[20:last] = True
+    failed, failures = judge_people(result, measures(), LIMITS, lost)
+    assert failed.any(dim=0).nonzero()[:, 0].tolist() == (list(range(20, last)) if fails else [])
+    words = f"frames 20-{last - 1}: the camera is lost for 0.5 s; limit 0.5"
+    assert [f.sentence.endswith(words) for f in failures] == ([True, True] if fails else [])
+
+
+def test_medians():
     values = torch.tensor([1.0, 9.0, 2.0, float("nan"), 4.0]).double()
     assert window_median(values, 1).tolist() == [1.0, 2.0, 2.0, 2.0, 4.0]

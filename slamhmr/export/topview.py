@@ -1,11 +1,15 @@
 """The top view: paths of people and camera seen from above, on a grid of metres."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from slamhmr.artifacts import atomic
 from slamhmr.export.colours import person_colour
+from slamhmr.geometry import runs, shot_numbers
 from slamhmr.types import Result
 
 SIDE = 900  # px, longer side of the map
@@ -18,29 +22,39 @@ INK = (40, 40, 40)
 GRID = (225, 225, 225)
 
 
-def write_topview(path: Path, result: Result) -> None:
-    """Write the picture as PNG: x to the right, y up, metres; start a disc, end an arrow head."""
+def write_topview(path: Path, result: Result, starts: Sequence[int] = ()) -> None:
+    """Write the picture as PNG: x to the right, y up, metres; start a disc, end an arrow head.
+
+    No line is drawn from one piece of the clip to the next (`starts`: their first frames), nor
+    across frames in which a person is not valid.
+    """
     import cv2
 
     with atomic(path) as temporary:
-        cv2.imwrite(str(temporary), draw_topview(result)[..., ::-1])
+        cv2.imwrite(str(temporary), draw_topview(result, starts)[..., ::-1])
 
 
-def draw_topview(result: Result) -> np.ndarray:
+def draw_topview(result: Result, starts: Sequence[int] = ()) -> np.ndarray:
     """RGB picture (H,W,3) of everybody's pelvis path and the camera's centre, from above."""
     import cv2
+
+    shot = shot_numbers(len(result.world_from_cam), starts)
+
+    def pieces(places: Tensor, there: Tensor) -> list[np.ndarray]:
+        return [places[first:stop, :2].numpy() for first, stop in runs(there, shot)]
 
     people = [
         (
             f"person {person}",
-            result.joints[row, result.valid[row], 0, :2].numpy(),
+            pieces(result.joints[row, :, 0], result.valid[row]),
             person_colour(row),
         )
         for row, person in enumerate(result.person_id.tolist())
     ]
-    camera = ("camera", result.world_from_cam[:, :2, 3].numpy(), CAMERA_COLOUR)
+    always = torch.ones_like(result.valid[0])
+    camera = ("camera", pieces(result.world_from_cam[:, :3, 3], always), CAMERA_COLOUR)
     paths = [entry for entry in (camera, *people) if len(entry[1]) > 0]
-    everything = np.concatenate([points for _, points, _ in paths])
+    everything = np.concatenate([points for _, parts, _ in paths for points in parts])
     low, high = _bounds(everything)
     scale = SIDE / float((high - low).max())
     width, height = (int(side) for side in np.ceil((high - low) * scale))
@@ -52,14 +66,14 @@ def draw_topview(result: Result) -> np.ndarray:
         return np.stack([x, y], axis=-1).round().astype(np.int32)
 
     _draw_grid(image, pixel(low), pixel(high), low, scale)
-    for name, points, colour in paths:
-        places = pixel(points)
-        cv2.polylines(image, [places], False, colour, 2, cv2.LINE_AA)
-        cv2.circle(image, _point(places[0]), 7, colour, -1, cv2.LINE_AA)
-        _draw_head(image, places, colour)
+    for name, parts, colour in paths:
+        lines = [pixel(points) for points in parts]
+        cv2.polylines(image, lines, False, colour, 2, cv2.LINE_AA)
+        cv2.circle(image, _point(lines[0][0]), 7, colour, -1, cv2.LINE_AA)
+        _draw_head(image, lines[-1], colour)
         if name == "camera":
-            _draw_view(image, places[0], result.world_from_cam[0, :2, 2].numpy())
-    _draw_legend(image, [(name, colour, points) for name, points, colour in paths])
+            _draw_view(image, lines[0][0], result.world_from_cam[0, :2, 2].numpy())
+    _draw_legend(image, [(name, colour, parts) for name, parts, colour in paths])
     return image
 
 
@@ -122,14 +136,14 @@ def _draw_view(image: np.ndarray, place: np.ndarray, forward: np.ndarray) -> Non
 
 
 def _draw_legend(
-    image: np.ndarray, entries: list[tuple[str, tuple[int, int, int], np.ndarray]]
+    image: np.ndarray, entries: list[tuple[str, tuple[int, int, int], list[np.ndarray]]]
 ) -> None:
     import cv2
 
     left = image.shape[1] - LEGEND + 5
-    for number, (name, colour, points) in enumerate(entries):
+    for number, (name, colour, parts) in enumerate(entries):
         y = MARGIN + 24 * number + 10
-        length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
+        length = sum(float(np.linalg.norm(np.diff(p, axis=0), axis=1).sum()) for p in parts)
         cv2.circle(image, (left, y), 6, colour, -1, cv2.LINE_AA)
         _text(image, f"{name}: {length:.1f} m", (left + 14, y + 5), INK)
     y = MARGIN + 24 * len(entries) + 10

@@ -48,15 +48,10 @@ def align(
     if not bool(initial.valid.any()):
         raise InputError("no person is valid in any frame of the start (initial.npz)")
     observed = observed_frames(initial, observations)
-    points, names = _camera_points(initial, body)
+    points, names = camera_points(initial, body)
     feet, fps = [names.index(name) for name in CONTACT_POINTS], observations.fps
     clearance = body.point_template[feet, 1] - body.v_template[:, 1].min()  # above a flat sole
-    doubt: float | None = KNOWN_UP
-    if cameras.up is not None:
-        up = cameras.up
-    else:
-        turn = cameras.world_from_cam[:, :3, :3]
-        up, doubt = _first_up(initial, points, names, observed, turn)
+    up, doubt = _first_up(initial, points, names, observed, cameras)
     levelled = level_cameras(cameras, up)
     for last in (False, True):
         turn = levelled.world_from_cam[:, :3, :3]
@@ -102,9 +97,11 @@ def _first_up(
     points: Float[Tensor, "N T P 3"],
     names: list[str],
     observed: Bool[Tensor, "N T"],
-    world_from_cam: Float[Tensor, "T 3 3"],
+    cameras: CameraTrack,
 ) -> tuple[Float[Tensor, "3"], float | None]:
     """Up in the SLAM world, from how people stand and, if the start says it, from its vertical.
+
+    Where the cameras' file says it, that is it.
 
     The middle of both: their errors have different causes (leaning people; a biased network) and
     the same size (2.6 degrees against 3.0 and 3.1 in the mean of 24 synthetic scenes). Where few
@@ -112,6 +109,9 @@ def _first_up(
     less than half of what the two disagree by, nor than half (nobody stands: one and a half times)
     what the start states.
     """
+    if cameras.up is not None:
+        return cameras.up, KNOWN_UP
+    world_from_cam = cameras.world_from_cam[:, :3, :3]
     axes, vote = _stances(points, names, observed, world_from_cam)
     if initial.up_cam is None:
         return robust_up(axes[observed], vote[observed], world_from_cam), None
@@ -303,7 +303,8 @@ def _weighted_median(values: Float[Tensor, "V"], weight: Float[Tensor, "V"]) -> 
     return float(values[order][int(torch.searchsorted(share, share[-1] / 2))])
 
 
-def _camera_points(initial: Initial, body: BodyModel) -> tuple[Float[Tensor, "N T P 3"], list[str]]:
+def camera_points(initial: Initial, body: BodyModel) -> tuple[Float[Tensor, "N T P 3"], list[str]]:
+    """All points of everybody's start in the camera, m, and their names."""
     points, _ = forward_points(
         body,
         initial.betas,

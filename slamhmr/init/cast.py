@@ -5,13 +5,13 @@ One hopeless track must not stop the whole run: it is left out, and that is said
 
 from dataclasses import fields, replace
 
-import roma
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from slamhmr.body import BodyModel, forward_points
+from slamhmr.body import BodyModel
 from slamhmr.errors import BackendError
+from slamhmr.init.align import camera_points
 from slamhmr.skeleton import KEYPOINT_JOINT
 from slamhmr.types import Initial, Observations
 
@@ -103,14 +103,7 @@ def _chosen_initial(initial: Initial, keep: Bool[Tensor, "N"]) -> Initial:
 
 def _placed(initial: Initial, observations: Observations, body: BodyModel) -> Bool[Tensor, "N T"]:
     """Frames in which all seen keypoints of the start are finite and in front of the camera."""
-    points, _ = forward_points(
-        body,
-        initial.betas,
-        initial.cam_from_root[..., :3, :3],
-        initial.cam_from_root[..., :3, 3],
-        roma.rotvec_to_rotmat(initial.body_pose),
-    )
-    names = body.point_names
+    points, names = camera_points(initial, body)
     index = [names.index(KEYPOINT_JOINT.get(name, name)) for name in observations.keypoint_names]
     depth: Float[Tensor, "N T K"] = points[:, :, index, 2]
     fine = torch.isfinite(depth) & (depth > NEAREST)

@@ -76,14 +76,25 @@ def camera_scale(
         between = (SCALE_SPEEDS[0] / typical, SCALE_SPEEDS[1] / typical)
     low, high = (math.log(limit) for limit in between)
     grid = torch.linspace(low, high, 300, dtype=torch.float64).exp().tolist()
-    scale = best = min(grid, key=cost)
+    scale = _refined(min(grid, key=cost), across, moved, weight)
+    return min(max(scale, grid[0]), grid[-1])
+
+
+def _refined(
+    best: float,
+    across: Float[Tensor, "M 3"],
+    moved: Float[Tensor, "M 3"],
+    weight: Float[Tensor, "M"],
+) -> float:
+    """Re-weighted least squares about the best scale of the grid."""
+    scale = best
     for _ in range(20):
         squared = ((across + scale * moved) ** 2).sum(dim=-1)
         irls = weight / (1 + squared) ** 2
         top = (irls * (across * moved).sum(dim=-1)).sum()
         found = float(-top / (irls * (moved**2).sum(dim=-1)).sum().clamp_min(1e-12))
         scale = min(max(found, best / NEAR_BEST), best * NEAR_BEST)
-    return min(max(scale, grid[0]), grid[-1])
+    return scale
 
 
 def _foot_rows(

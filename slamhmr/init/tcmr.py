@@ -24,7 +24,7 @@ from priors.tcmr import FEATURES, TCMR, Ends, Estimate, load_tcmr
 from slamhmr.artifacts import read_arrays
 from slamhmr.body import BodyModel, rest_points
 from slamhmr.errors import InputError, MissingAsset
-from slamhmr.geometry import bearings, nearest_rows, rigid, rotation_between, shot_numbers
+from slamhmr.geometry import bearings, nearest_rows, rigid, rotation_between, runs, shot_numbers
 from slamhmr.types import CameraTrack, Initial, Observations
 
 KEYS = ("person_id", "features", "crops")
@@ -72,7 +72,7 @@ def initialise(
     stride = max(1, round(observations.fps / FPS))
     parts = []
     for features, crops, seen in zip(evidence.features, evidence.crops, evidence.seen, strict=True):
-        estimate = _estimate(network, features, _runs(seen, shot), options, stride)
+        estimate = _estimate(network, features, runs(seen, shot), options, stride)
         rows = torch.nonzero(seen)[:, 0]
         nearest = nearest_rows(rows, shot)
         betas = _betas(estimate, body)
@@ -150,26 +150,18 @@ def _check_seen(
             )
 
 
-def _runs(seen: Bool[Tensor, "T"], shot: Int[Tensor, "T"]) -> list[Tensor]:
-    """Rows of every unbroken run of seen frames within one shot."""
-    rows = torch.nonzero(seen)[:, 0]
-    breaks = (rows[1:] != rows[:-1] + 1) | (shot[rows[1:]] != shot[rows[:-1]])
-    ends = [*(torch.nonzero(breaks)[:, 0] + 1).tolist(), len(rows)]
-    starts = [0, *ends[:-1]]
-    return [rows[start:end] for start, end in zip(starts, ends, strict=True)]
-
-
 def _estimate(
     network: TCMR,
     features: Float[Tensor, "T 2048"],
-    runs: list[Tensor],
+    spans: list[tuple[int, int]],
     options: Options,
     stride: int,
 ) -> Estimate:
     """Estimates of the frames of all runs, in float64."""
     with torch.no_grad():
         found = [
-            network.clip(features[rows].to(options.device), options.ends, stride) for rows in runs
+            network.clip(features[first:stop].to(options.device), options.ends, stride)
+            for first, stop in spans
         ]
     cameras, rotations, betas = (
         torch.cat([getattr(part, name) for part in found]).cpu().double()

@@ -14,7 +14,7 @@ from slamhmr.slam.classify import Motion, classify, telling_pairs
 from slamhmr.slam.focal import focal_of_turn
 from slamhmr.slam.restarts import solve_pieces
 from slamhmr.slam.tracks import Tracks, follow_background
-from slamhmr.types import CameraTrack, Observations, Video
+from slamhmr.types import DEGRADED, CameraTrack, Observations, Video
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _solve(
         used = None
         if options.refine_focal:
             used = focal_of_turn(tracks, telling_pairs(tracks), intrinsics.double().numpy())
-        said = f"DEGRADED to rotation-only: the camera sways by {residual:.1f} px of parallax at "
+        said = f"{DEGRADED} to rotation-only: the camera sways by {residual:.1f} px of parallax at "
         said += f"640 px width, too little to reconstruct: {str(e).split('; give')[0]}"
         log.warning("%s", said)
         return rotation.turn(video, observations, tracks, intrinsics, (*notes, said), focal=used)

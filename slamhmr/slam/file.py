@@ -18,6 +18,9 @@ REQUIRED = ("world_from_cam", "intrinsics", "image_size", "scale_known", "moving
 OPTIONAL = (
     "covariance", "points", "notes", "segments", "lost", "point_segments", "focal_sigma", "up"
 )  # fmt: skip
+NUMBERS = (
+    "world_from_cam", "intrinsics", "image_size", "scale_known", "moving", "focal_sigma", "up",
+)  # fmt: skip
 NUMBERS = (*REQUIRED[:5], "focal_sigma", "up")
 ORTHONORMAL = 1e-3  # largest entry of R R^T - 1 that float32 files and text with 4 digits need
 
@@ -70,18 +73,17 @@ def _bridged(track: CameraTrack, path: Path) -> CameraTrack:
     """The track with poses in frames that have none: rows of world_from_cam that are all NaN."""
     missing = torch.isnan(track.world_from_cam[:, :3]).flatten(1).all(dim=1)
     lost = missing if track.lost is None else missing | track.lost
-    starts = [] if track.segments is None else track.segments.tolist()
-    empty = empty_segments(~lost, starts)
+    empty = empty_segments(~lost, track.starts)
     if len(empty) > 0:
         first, last = empty[0]
         raise InputError(
             f"'{path}': the camera is lost in all frames {first}-{last}"
-            + (" of a segment" if len(starts) > 0 else "")
+            + (" of a segment" if len(track.starts) > 0 else "")
             + "; at least one pose is needed in each"
         )
     if not bool(lost.any()):
         return track
-    poses = bridge(track.world_from_cam, ~missing, starts)
+    poses = bridge(track.world_from_cam, ~missing, track.starts)
     return dataclasses.replace(track, world_from_cam=poses, lost=lost)
 
 
@@ -139,15 +141,7 @@ def _read_npz(path: Path) -> CameraTrack:
     for key, shape in shapes.items():
         if key in arrays and arrays[key].shape != shape:
             raise InputError(f"'{path}': {key} has shape {arrays[key].shape}, not {shape}")
-    for key in (
-        "world_from_cam",
-        "intrinsics",
-        "image_size",
-        "scale_known",
-        "moving",
-        "focal_sigma",
-        "up",
-    ):
+    for key in NUMBERS:
         if key in arrays and arrays[key].dtype.kind not in "biuf":
             raise InputError(f"'{path}': {key} does not hold numbers but {arrays[key].dtype}")
     segments, lost = _segments(arrays, path), arrays.get("lost")

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import roma
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from slamhmr.geometry import fill_gaps, rigid
+from slamhmr.geometry import fill_gaps, rigid, runs, shot_numbers
+from slamhmr.types import LOST
 
 MOST_NAMED = 6  # spans of lost frames that a sentence lists
 
@@ -32,23 +33,25 @@ def empty_segments(known: Bool[Tensor, "T"], starts: Sequence[int]) -> list[tupl
     return [(a, b - 1) for a, b in bounds if not bool(known[a:b].any())]
 
 
-def runs(flags: Bool[Tensor, "T"]) -> Int[Tensor, "R 2"]:
-    """First and last frame of every run of true."""
-    edges = torch.nn.functional.pad(flags.long(), (1, 1)).diff()
-    return torch.stack([(edges == 1).nonzero()[:, 0], (edges == -1).nonzero()[:, 0] - 1], dim=1)
-
-
-def lost_note(lost: Bool[Tensor, "T"]) -> str:
+def lost_note(lost: Bool[Tensor, "T"], starts: Sequence[int] = ()) -> str:
     """Sentence for the report: where the camera was lost, and what stands there."""
-    spans = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs(lost).tolist()]
+    spans = [f"{a}" if b == a + 1 else f"{a}-{b - 1}" for a, b in runs(lost)]
     named = ", ".join(spans[:MOST_NAMED])
     if len(spans) > MOST_NAMED:
         named += f" and {len(spans) - MOST_NAMED} more places"
     count = int(lost.sum())
     return (
-        f"camera lost in {'frame' if count == 1 else 'frames'} {named} ({count} of {len(lost)}): "
-        "bridged between the nearest known poses"
+        f"{LOST} in {'frame' if count == 1 else 'frames'} {named} ({count} of {len(lost)}): "
+        "bridged between the nearest known poses" + _held(lost, starts)
     )
+
+
+def _held(lost: Bool[Tensor, "T"], starts: Sequence[int]) -> str:
+    """How many lost frames have a known pose on one side only, where a segment begins or ends."""
+    ends = {0, *starts, len(lost)}
+    shot = shot_numbers(len(lost), starts)
+    count = sum(b - a for a, b in runs(lost, shot) if a in ends or b in ends)
+    return f"; {count} of them have one on one side only, which is held" if count > 0 else ""
 
 
 def _interpolated(

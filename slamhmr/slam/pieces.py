@@ -59,8 +59,7 @@ def _joined_segments(tracks: Sequence[CameraTrack]) -> Int[Tensor, "S"]:
     starts: list[int] = []
     first = 0
     for track in tracks:
-        own = [] if track.segments is None else track.segments.tolist()
-        starts += [first + start for start in (0, *own)]
+        starts += [first + start for start in (0, *track.starts)]
         first += len(track.world_from_cam)
     return torch.tensor(starts[1:], dtype=torch.long)
 
@@ -86,7 +85,7 @@ def _joined_points(tracks: Sequence[CameraTrack]) -> tuple[Tensor | None, Tensor
             own = torch.zeros(len(track.points), dtype=torch.long) if own is None else own
             points.append(track.points)
             owners.append(own + number)
-        number += 1 + (0 if track.segments is None else len(track.segments))
+        number += 1 + len(track.starts)
     if len(points) == 0:
         return None, None
     return torch.cat(points), torch.cat(owners)

@@ -111,7 +111,7 @@ def _spread(track: CameraTrack, frames: list[int], count: int) -> CameraTrack:
     rows = torch.tensor(frames)
     found = torch.zeros(count, dtype=torch.bool)
     found[rows] = True if track.lost is None else ~track.lost
-    starts = [] if track.segments is None else rows[track.segments].tolist()
+    starts = rows[list(track.starts)].tolist()
     poses = torch.eye(4, dtype=torch.float64).repeat(count, 1, 1)
     poses[rows] = track.world_from_cam
     nearest = (torch.arange(count)[:, None] - rows).abs().argmin(dim=1)

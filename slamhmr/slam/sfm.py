@@ -15,7 +15,7 @@ from slamhmr.slam.pieces import join
 from slamhmr.slam.restarts import solve_pieces
 from slamhmr.slam.rotation import turn
 from slamhmr.slam.tracks import Tracks, follow_background
-from slamhmr.types import CameraTrack, Observations, Video
+from slamhmr.types import DEGRADED, CameraTrack, Observations, Video
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def travel(
                 "allow_degraded=true to go on with rotations only and a camera that stays put"
             )
         log.warning("camera: %s; degraded to rotation-only as allowed", failure)
-        degraded = f"DEGRADED to rotation-only: {failure}"
+        degraded = f"{DEGRADED} to rotation-only: {failure}"
         return turn(video, observations, tracks, intrinsics, (*notes, degraded))
     parts = [_track(path, video, tracks, intrinsics) for path in paths]
     joined = join(parts)

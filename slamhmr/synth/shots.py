@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slamhmr.geometry import runs
 from slamhmr.synth.scene import SceneSpec, cut_frames
 from slamhmr.types import CameraTrack
 
@@ -39,7 +40,7 @@ def in_pieces(track: CameraTrack, spec: SceneSpec, scale: float) -> CameraTrack:
     starts = tuple(sorted({*cuts, *restarts}))
     poses = track.world_from_cam.numpy().copy()
     lost = _lost(spec, restarts)
-    for start, end in _runs(lost):
+    for start, end in runs(torch.from_numpy(lost)):
         poses[start:end] = _bridged(poses, start, end, joined=end not in starts)
     rng = np.random.default_rng([spec.seed, 61])
     edges = (*starts, len(poses))
@@ -73,11 +74,6 @@ def _lost(spec: SceneSpec, restarts: tuple[int, ...]) -> NDArray[np.bool_]:
         for frame in (*restarts, round(0.3 * spec.frames) + length):
             lost[max(frame - length, 1) : frame] = True
     return lost
-
-
-def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def _bridged(poses: Array, start: int, end: int, *, joined: bool) -> Array:

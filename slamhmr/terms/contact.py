@@ -8,11 +8,10 @@ from torch import Tensor
 
 from slamhmr.features import PersonFeatures
 from slamhmr.scene import plane_axes
+from slamhmr.skeleton import IN_CONTACT
 from slamhmr.solve.manifolds import skew
 from slamhmr.solve.problem import BorderResidual, Residual
 from slamhmr.terms.register import BorderContext, term
-
-STANDING = 0.5  # probability of contact
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def penetration(
     places, known = torch.arange(len(features.points.names)), features.evidence
     height, derivative, border = _height(features, places, settings.sigma, derivatives)
     if known.support is not None:
-        below = torch.where(known.contacts > STANDING, known.support, 0.0)
+        below = torch.where(known.contacts > IN_CONTACT, known.support, 0.0)
         height[:, features.points.contact, 0] -= below / settings.sigma
     under = height < 0
     value = torch.where(under, height, torch.zeros_like(height))

@@ -107,3 +107,17 @@ def test_somebody_who_stands_still_has_a_topview():
         build_result(state, BODY, make_observations(state), body_model="default", provenance={})
     )
     assert max(image.shape) < 1400
+
+
+def test_the_topview_joins_no_two_worlds():
+    """Half of a path lies 10 m away, after SLAM began anew: nothing is drawn in between."""
+    state = make_state(1)
+    state.pelvis[0, 4:, 1] += 10.0
+    result = build_result(
+        state, BODY, make_observations(state), body_model="default", provenance={}
+    )
+    inked = [
+        int((draw_topview(result, starts) == np.array(person_colour(0))).all(axis=-1).sum())
+        for starts in ((), (4,))
+    ]
+    assert inked[1] < 0.7 * inked[0]

@@ -141,6 +141,7 @@ def test_words_on_lost_frames():
     assert lost_note(lost) == (
         "camera lost in frames 3, 10-12 (4 of 120): bridged between the nearest known poses"
     )
+    assert lost_note(lost, [4, 13]).endswith("; 4 of them have one on one side only, which is held")
     lost[20::2] = True
     assert "and 46 more places" in lost_note(lost)
 

@@ -241,3 +241,15 @@ class Result:
     joints_cov_root: Float[Tensor, "N T 24 3 3"] | None = None
     ground_cov: Float[Tensor, "3 3"] | None = None
     betas_cov: Float[Tensor, "N B B"] | None = None
+    # First frames, above 0, of pieces of the camera's path that were in worlds of their own (None:
+    # one piece), and whether somebody ties each to what was before; where nobody does, its place
+    # and heading beside the other pieces mean nothing.
+    segments: Int[Tensor, "S"] | None = None
+    segment_tied: Bool[Tensor, "S"] | None = None
+
+    @property
+    def apart(self) -> tuple[int, ...]:
+        """First frames of the pieces that nobody ties to what was before."""
+        if self.segments is None or self.segment_tied is None:
+            return ()
+        return tuple(self.segments[~self.segment_tied].tolist())

@@ -2,7 +2,7 @@
 
 Nothing is forgiven but what no one can know: where the world's origin is and which way its x axis
 points. Both worlds have z against gravity; they are turned about it until their first cameras
-agree. Size is not forgiven.
+agree, those of every piece where nobody ties the pieces of the result. Size is not forgiven.
 """
 
 import roma
@@ -10,14 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slamhmr.geometry import shot_numbers
 from slamhmr.types import Result
 
 REFERENCE_DISTANCE = 5.0  # m from the camera, to which errors are scaled
 
 
-def turn_of_first_camera(result: Result, truth: Result) -> Float[Tensor, "3 3"]:
-    """Rotation about z, truth_from_result, that brings the first cameras nearest to each other."""
-    between = truth.world_from_cam[0, :3, :3] @ result.world_from_cam[0, :3, :3].T
+def turn_of_camera(result: Result, truth: Result, frame: int = 0) -> Float[Tensor, "3 3"]:
+    """Rotation about z, truth_from_result, that brings a frame's cameras nearest to each other."""
+    between = truth.world_from_cam[frame, :3, :3] @ result.world_from_cam[frame, :3, :3].T
     angle = torch.atan2(between[1, 0] - between[0, 1], between[0, 0] + between[1, 1])
     return roma.rotvec_to_rotmat(torch.stack([angle * 0, angle * 0, angle]))
 
@@ -31,7 +32,9 @@ def mutual_position_error_m(
     true distance of the two from the camera. `pairs`: (row of the truth, row of the result), of
     `match_people`. Empty where there is one person.
     """
-    turn = turn_of_first_camera(result, truth)
+    first = (0, *result.apart)
+    number = shot_numbers(result.valid.shape[1], result.apart)
+    turn = torch.stack([turn_of_camera(result, truth, frame) for frame in first])[number]
     found = [truth.joints.new_zeros(0)]
     for index, (row, column) in enumerate(pairs):
         for other_row, other_column in pairs[:index]:
@@ -41,6 +44,6 @@ def mutual_position_error_m(
             theirs = truth.joints[row, both, 0] - truth.joints[other_row, both, 0]
             ends = truth.joints[[row, other_row]][:, both, 0]
             far = (ends - truth.world_from_cam[both, :3, 3]).norm(dim=-1).mean(dim=0)
-            error = (mine @ turn.T - theirs).norm(dim=-1)
+            error = ((turn[both] @ mine[..., None])[..., 0] - theirs).norm(dim=-1)
             found.append(error * REFERENCE_DISTANCE / far.clamp_min(0.1))
     return torch.cat(found)

@@ -1,5 +1,6 @@
 """The scores of one matched person, gaps respected.
 
+A world that falls into pieces is aligned piece by piece, and no derivative reaches across.
 As in the field, MPJPE, PVE and accel compare the two people as their cameras see them, each file
 through its own; the other metrics compare world positions, aligned as their names say.
 """
@@ -58,25 +59,42 @@ class Side:
 
 
 def score_person(result: Side, truth: Side) -> Values:
-    """Every metric per frame (or per step, or per planted point) of one matched pair."""
+    """Every metric per frame (or per step, or per planted point) of one matched pair.
+
+    What is aligned over time is aligned in each piece of the result's world (`Result.apart`).
+    """
     both = result.valid & truth.valid
     frames = torch.nonzero(both)[:, 0]
-    runs = _runs(frames)
+    pieces = _pieces(frames, result.file.apart)
+    runs = [run for piece in pieces for run in _runs(piece)]
     mine, theirs = result.joints[frames], truth.joints[frames]
-    length = sum(metrics.path_length_m(truth.joints[run, 0]) for run in runs)
-    nothing = torch.zeros(0, dtype=mine.dtype)
-    walked = length >= SHORTEST_PATH
-    path = mine[:, 0], theirs[:, 0]
     return {
         "frames": frames.to(mine.dtype),
         "pa_mpjpe_mm": metrics.pa_mpjpe_mm(mine, theirs),
         "mpjpe_mm": metrics.mpjpe_mm(result.joints_cam(frames), truth.joints_cam(frames), HIPS),
         "pve_mm": _pve_mm(result, truth, frames),
-        **_windowed(result, truth, frames),
-        "rte_percent": metrics.rte_percent(*path, length_m=length) if walked else nothing,
-        "roe_deg": metrics.roe_deg(result.orient[frames], truth.orient[frames]),
+        **_windowed(result, truth, pieces),
+        "rte_percent": _joined([_rte_percent(result, truth, piece) for piece in pieces]),
+        "roe_deg": _joined(
+            [metrics.roe_deg(result.orient[piece], truth.orient[piece]) for piece in pieces]
+        ),
         **_per_run(result, truth, runs),
     }
+
+
+def _pieces(frames: Tensor, apart: tuple[int, ...]) -> list[Tensor]:
+    """The frames of each piece of the world that has any."""
+    places = torch.searchsorted(frames, torch.tensor(apart, dtype=frames.dtype)).tolist()
+    return [piece for piece in torch.tensor_split(frames, places) if len(piece) > 0]
+
+
+def _rte_percent(result: Side, truth: Side, frames: Tensor) -> Float[Tensor, "S"]:
+    """RTE of a piece; empty where the person hardly walks in it."""
+    length = sum(metrics.path_length_m(truth.joints[run, 0]) for run in _runs(frames))
+    if length < SHORTEST_PATH:
+        return torch.zeros(0, dtype=truth.joints.dtype)
+    path = result.joints[frames, 0], truth.joints[frames, 0]
+    return metrics.rte_percent(*path, length_m=length)
 
 
 def _runs(frames: Tensor) -> list[Tensor]:
@@ -85,18 +103,19 @@ def _runs(frames: Tensor) -> list[Tensor]:
     return list(torch.tensor_split(frames, cuts))
 
 
-def _windowed(result: Side, truth: Side, frames: Tensor) -> Values:
-    """W- and WA-MPJPE100 on windows of 100 frames of the clip, counted from the first scored one.
+def _windowed(result: Side, truth: Side, pieces: list[Tensor]) -> Values:
+    """W- and WA-MPJPE100 on windows of 100 frames, counted from the first scored one of a piece.
 
     A gap does not start a new alignment; a window with one scored frame is left out.
     """
     w, wa = [], []
-    window = (frames - frames[0]) // metrics.CHUNK_FRAMES
-    for index in torch.unique(window).tolist():
-        inside = frames[window == index]
-        if len(inside) > 1:
-            w.append(metrics.w_mpjpe100_mm(result.joints[inside], truth.joints[inside]))
-            wa.append(metrics.wa_mpjpe100_mm(result.joints[inside], truth.joints[inside]))
+    for frames in pieces:
+        window = (frames - frames[0]) // metrics.CHUNK_FRAMES
+        for index in torch.unique(window).tolist():
+            inside = frames[window == index]
+            if len(inside) > 1:
+                w.append(metrics.w_mpjpe100_mm(result.joints[inside], truth.joints[inside]))
+                wa.append(metrics.wa_mpjpe100_mm(result.joints[inside], truth.joints[inside]))
     return {"w_mpjpe100_mm": _joined(w), "wa_mpjpe100_mm": _joined(wa)}
 
 

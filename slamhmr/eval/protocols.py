@@ -2,9 +2,12 @@
 
 Every person of the truth is matched with one of the result and scored on the frames that are valid
 in both; what is missing shows in `coverage`, not in the errors, so an error without its coverage
-can be bought by leaving hard frames out. Overall numbers are means over all frames of all people.
+can be bought by leaving hard frames out. Pieces of the result's world that nobody ties to each
+other (`Result.apart`) are aligned and scored each by itself, and the scores say so. Overall numbers
+are means over all frames of all people.
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,8 @@ def evaluate(result_path: Path, truth_path: Path, body: BodyModel | None = None)
 
     `overall` and each of `people`: the metrics of COLUMNS (None where undefined), `frames`,
     `coverage` = scored frames / valid frames of the truth. On top: `scale_error` and how it was
-    measured (`_scale_error`), `gravity_error_deg`, `missed` and `extra` person ids.
+    measured (`_scale_error`), `gravity_error_deg`, `missed` and `extra` person ids, `apart`: first
+    frames of the pieces that were scored by themselves.
 
     Args:
         result_path: a `result.npz`.
@@ -87,6 +91,7 @@ def evaluate(result_path: Path, truth_path: Path, body: BodyModel | None = None)
         "scale_error": scale,
         "scale_measured_on": source,
         "gravity_error_deg": _gravity_error_deg(result, truth),
+        "apart": list(result.apart),
         "missed": [
             int(i) for row, i in enumerate(truth.person_id) if row not in {r for r, _ in pairs}
         ],
@@ -114,6 +119,12 @@ def format_table(scores: dict[str, Any]) -> str:
     gravity = _cell(scores["gravity_error_deg"], 2).rjust(width)
     lines.append(f"{'gravity_error_deg':26s}{gravity}   up in the camera, mean over frames")
     lines += [f"{key}: person {i}" for key in ("missed", "extra") for i in scores[key]]
+    if len(scores["apart"]) > 0:
+        starts = ", ".join(map(str, scores["apart"]))
+        lines.append(
+            f"nobody ties the pieces from frame {starts} on to what was before: each piece of the "
+            "world was aligned and scored by itself, and how they lie to each other was not"
+        )
     return "\n".join(lines)
 
 
@@ -143,10 +154,22 @@ def _read(path: Path) -> Result:
         used = array[valid] if len(shape) > 1 and shape[:2] == valid.shape else array
         if not np.isfinite(used).all():
             raise InputError(f"'{path}': key '{key}' is not finite in a valid frame")
+    _check_pieces(arrays, frames, path)
     result = artifacts.from_arrays(arrays, Result, str(path))
     if result.betas.ndim != 2 or len(result.betas) != people:
         raise InputError(f"'{path}': key 'betas' has shape {tuple(result.betas.shape)}, not (N, B)")
     return result
+
+
+def _check_pieces(arrays: artifacts.Arrays, frames: int, path: Path) -> None:
+    """Raise InputError if what the file says of pieces of its world makes no sense."""
+    starts, tied = arrays.get("segments"), arrays.get("segment_tied")
+    if starts is not None:
+        ends = [0, *starts.flatten().tolist(), frames]
+        if starts.ndim != 1 or any(here >= after for here, after in itertools.pairwise(ends)):
+            raise InputError(f"'{path}': key 'segments' must hold frames above 0, in order")
+    if tied is not None and (starts is None or tied.shape != starts.shape):
+        raise InputError(f"'{path}': key 'segment_tied' must have one entry for each of 'segments'")
 
 
 def _body(name: str) -> BodyModel:
@@ -175,22 +198,39 @@ def _summary(values: Values, truth_frames: int) -> dict[str, float | int | None]
 def _scale_error(
     result: Result, truth: Result, pairs: list[tuple[int, int]]
 ) -> tuple[float | None, str]:
-    """|s / s_true - 1| and what it was measured on.
+    """|s / s_true - 1|, mean over pieces of the world by their frames, and what it was measured on.
 
     Both worlds are metric, so s / s_true is the relative size of two paths under the similarity
     that aligns them: of the camera, if it moves (then it equals the ratio of metres per SLAM unit
     whenever both files scale the same SLAM path); else of the matched people, all together.
     """
-    cameras = [side.world_from_cam[:, :3, 3][:, None] for side in (result, truth)]
-    if _extent(cameras[1]) > CAMERA_EXTENT and (ratio := metrics.relative_scale(*cameras)):
-        return metrics.scale_error(ratio, 1.0), "camera path"
-    both = [truth.valid[row] & result.valid[column] for row, column in pairs]
-    mine = [result.joints[c, both[i], 0] for i, (_, c) in enumerate(pairs)]
-    theirs = [truth.joints[r, both[i], 0] for i, (r, _) in enumerate(pairs)]
-    ratio = metrics.relative_scale(torch.cat(mine)[:, None], torch.cat(theirs)[:, None])
-    if ratio is None:
+    ends = [0, *result.apart, result.valid.shape[1]]
+    total, frames, sources = 0.0, 0, []
+    for first, stop in itertools.pairwise(ends):
+        ratio, source = _relative_size(result, truth, pairs, slice(first, stop))
+        if ratio is not None:
+            total += (stop - first) * metrics.scale_error(ratio, 1.0)
+            frames += stop - first
+            sources.append(source)
+    if frames == 0:
         return None, "nothing moves"
-    return metrics.scale_error(ratio, 1.0), "people's paths"
+    return total / frames, " and ".join(sorted(set(sources)))
+
+
+def _relative_size(
+    result: Result, truth: Result, pairs: list[tuple[int, int]], piece: slice
+) -> tuple[float | None, str]:
+    """Size relative to the truth in one piece of the world, None where nothing moves; of what."""
+    cameras = [side.world_from_cam[piece, :3, 3][:, None] for side in (result, truth)]
+    if _extent(cameras[1]) > CAMERA_EXTENT and (ratio := metrics.relative_scale(*cameras)):
+        return ratio, "camera path"
+    both = [truth.valid[row, piece] & result.valid[column, piece] for row, column in pairs]
+    mine = [result.joints[c, piece, 0][both[i]] for i, (_, c) in enumerate(pairs)]
+    theirs = [truth.joints[r, piece, 0][both[i]] for i, (r, _) in enumerate(pairs)]
+    joined = torch.cat(mine)[:, None], torch.cat(theirs)[:, None]
+    if len(joined[0]) == 0:
+        return None, "nobody"
+    return metrics.relative_scale(*joined), "people's paths"
 
 
 def _extent(points: Float[Tensor, "T 1 3"]) -> float:

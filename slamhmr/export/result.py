@@ -70,6 +70,8 @@ def build_result(
         joints_cov_root=None if found is None else found.joints_cov_root[shown],
         ground_cov=None if found is None else found.ground_cov,
         betas_cov=None if found is None else found.betas_cov,
+        segments=state.cameras.segments,
+        segment_tied=state.segment_tied,
     )
     _require_finite(result)
     return result

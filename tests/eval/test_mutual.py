@@ -53,3 +53,18 @@ def test_only_frames_of_both_count(exact: Result) -> None:
     valid[1, 4:] = False
     assert len(mutual_position_error_m(replace(exact, valid=valid), exact, PAIRS)) == 4
     assert len(mutual_position_error_m(exact, exact, PAIRS[:1])) == 0
+
+
+def test_the_heading_of_every_piece_that_nobody_ties_is_its_own(exact: Result) -> None:
+    turn = torch.from_numpy(axis_rotation(2, np.asarray(1.1)))
+    other = moved(exact, turn, torch.tensor([3.0, -2.0, 0.5]).double())
+    mixed = replace(
+        exact,
+        joints=torch.cat([exact.joints[:, :5], other.joints[:, 5:]], dim=1),
+        world_from_cam=torch.cat([exact.world_from_cam[:5], other.world_from_cam[5:]]),
+        segments=torch.tensor([5]),
+        segment_tied=torch.tensor([False]),
+    )
+    assert float(mutual_position_error_m(mixed, exact, PAIRS).max()) < 1e-9
+    tied = replace(mixed, segment_tied=torch.tensor([True]))
+    assert float(mutual_position_error_m(tied, exact, PAIRS).max()) > 0.1

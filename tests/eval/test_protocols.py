@@ -187,6 +187,53 @@ def test_rte_of_a_person_who_stays_is_undefined(tmp_path: Path) -> None:
     assert "-" in format_table(scores)
 
 
+def in_pieces(result: Result, start: int, *, tied: bool, size: float = 1.0) -> Result:
+    """The same, with what follows from `start` on turned, moved and further apart."""
+    later = moved(result, size)
+    fields = ("root_orient", "transl", "joints")
+    mixed = {
+        name: torch.cat([getattr(result, name)[:, :start], getattr(later, name)[:, start:]], dim=1)
+        for name in fields
+    }
+    camera = torch.cat([result.world_from_cam[:start], later.world_from_cam[start:]])
+    return dataclasses.replace(
+        result,
+        **mixed,
+        world_from_cam=camera,
+        segments=torch.tensor([start]),
+        segment_tied=torch.tensor([tied]),
+    )
+
+
+def test_pieces_that_nobody_ties_are_scored_each_by_itself_and_it_is_said(tmp_path: Path) -> None:
+    truth = make_truth(120)
+    scores = score(tmp_path, in_pieces(truth, 50, tied=False), truth)
+    overall = scores["overall"]
+    for name in ("w_mpjpe100_mm", "wa_mpjpe100_mm", "rte_percent", "roe_deg", "erve_mm_per_frame"):
+        assert overall[name] == pytest.approx(0, abs=1e-4), name
+    assert overall["jitter_10m_per_s3"] == pytest.approx(overall["truth_jitter_10m_per_s3"])
+    assert overall["coverage"] == 1
+    assert scores["scale_error"] == pytest.approx(0, abs=1e-9)
+    assert scores["apart"] == [50]
+    assert "nobody ties the pieces from frame 50 on" in format_table(scores)
+
+
+def test_scale_is_that_of_every_piece_by_itself(tmp_path: Path) -> None:
+    truth = make_truth(120)
+    scores = score(tmp_path, in_pieces(truth, 50, tied=False, size=1.2), truth)
+    assert scores["scale_error"] == pytest.approx(0.2 * 70 / 120)
+    assert scores["scale_measured_on"] == "camera path"
+
+
+def test_pieces_that_are_tied_are_one_world(tmp_path: Path) -> None:
+    truth = make_truth(120)
+    scores = score(tmp_path, in_pieces(truth, 50, tied=True), truth)
+    assert scores["overall"]["w_mpjpe100_mm"] > 500
+    assert scores["overall"]["jitter_10m_per_s3"] > 100
+    assert scores["apart"] == []
+    assert "nobody ties" not in format_table(scores)
+
+
 class TestBadFiles:
     @pytest.fixture
     def files(self, tmp_path: Path) -> tuple[Path, Path]:
@@ -222,6 +269,20 @@ class TestBadFiles:
         joints[0, 3] = np.nan
         self.rewrite(files[0], joints=joints)
         with pytest.raises(InputError, match="'joints' is not finite"):
+            evaluate(*files)
+
+    @pytest.mark.parametrize(
+        ("starts", "tied", "words"),
+        [
+            ([0], [True], "'segments' must hold frames above 0, in order"),
+            ([12, 7], [True, True], "'segments' must"),
+            ([20], [True], "'segments' must"),
+            ([7, 12], [False], "'segment_tied' must"),
+        ],
+    )
+    def test_pieces_make_no_sense(self, files, starts, tied, words) -> None:
+        self.rewrite(files[0], segments=np.array(starts), segment_tied=np.array(tied))
+        with pytest.raises(InputError, match=words):
             evaluate(*files)
 
     def test_other_clips(self, files) -> None:

@@ -5,10 +5,12 @@ import roma
 import torch
 from sequences import BODY, make_observations, make_state
 
+from slamhmr import artifacts
 from slamhmr.body import forward_points, pelvis_from_transl
 from slamhmr.errors import BackendError
 from slamhmr.export.result import build_result, ground_below
 from slamhmr.geometry import apply, invert, project
+from slamhmr.types import Result
 
 
 def built(state):
@@ -81,3 +83,17 @@ def test_ground_below_a_slope():
     point = ground_below(torch.tensor([2.0, 1.0, 3.0]).double(), plane)
     assert point[:2].tolist() == [2.0, 1.0]
     assert float(plane[:3] @ point + plane[3]) == pytest.approx(0)
+
+
+def test_it_says_where_pieces_of_the_world_begin_and_which_nobody_ties(tmp_path):
+    state = make_state(2)
+    assert built(state).segments is None
+    cameras = dataclasses.replace(state.cameras, segments=torch.tensor([3, 6]))
+    state = dataclasses.replace(
+        state, cameras=cameras, segment_tied=torch.tensor([True, False])
+    )  # fmt: skip
+    artifacts.save(tmp_path / "result.npz", built(state), stamp={})
+    read = artifacts.load(tmp_path / "result.npz", Result)
+    assert read.segments.tolist() == [3, 6]
+    assert read.segment_tied.tolist() == [True, False]
+    assert read.apart == (6,)

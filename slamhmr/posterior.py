@@ -2,8 +2,10 @@
 
 The information matrix of the solved energy, with its terms reweighted: errors of keypoints, start
 and contacts repeat from frame to frame, so a term counts in the posterior by its number of
-independent residuals, not by the weight that solves best. What is left is one temperature per kind
-of quantity. Weights and temperatures are measured on synthetic scenes (`slamhmr bench posterior`).
+independent residuals, not by the weight that solves best. In a gap without keypoints what the start
+predicts is one guess, however long the gap is, and counts at most once. What is left is one
+temperature per kind of quantity. Weights and temperatures are measured on synthetic scenes
+(`slamhmr bench posterior`).
 """
 
 import time
@@ -11,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.cameras import levelling
 from slamhmr.errors import BackendError
 from slamhmr.features import person_features
+from slamhmr.geometry import runs
 from slamhmr.layout import BorderLayout
 from slamhmr.scene import PointSet, Scene, plane_axes, point_set
 from slamhmr.scene_problem import Known, SceneProblem, StageSpec, scene_problem
@@ -27,6 +30,7 @@ from slamhmr.solve.manifolds import skew
 from slamhmr.solve.posterior import FrameCovariance, border_covariance, frame_covariances
 from slamhmr.solve.problem import Step
 from slamhmr.solve.sweep import Resources, Sweep
+from slamhmr.terms.trajectory import PREDICTED_FPS
 from slamhmr.types import Posterior, SceneState
 
 NOTHING = 1e-6  # information of a standard deviation of 1000
@@ -63,7 +67,7 @@ def posterior(
         term: replace(settings, **calibration.weights.get(term, {}))
         for term, settings in problem.settings.items()
     }
-    problem = replace(problem, settings=chosen)
+    problem = one_guess_per_gap(replace(problem, settings=chosen), state.observed)
     scene = problem.settled(scene)
     try:
         sweep = Sweep(problem, scene, 0.0, resources or Resources(), floor=NOTHING)
@@ -115,6 +119,34 @@ def with_offsets(stage: StageSpec) -> StageSpec:
         return stage
     terms: dict[str, dict[str, Any]] = {"keypoint_offset": {}, **stage.terms}
     return _Stage([*stage.free, "offsets"], terms, stage.iterations, stage.tolerance)
+
+
+def one_guess_per_gap(problem: SceneProblem, observed: Bool[Tensor, "N T"]) -> SceneProblem:
+    """The problem with predictions in long gaps, each gap's together, counted as one at most.
+
+    Of contacts and root velocities: where somebody is not seen they come from one guess at what
+    happens there, and are wrong together. A weight w says that 1 / w residuals are as good as one
+    that is independent, so the n of a longer gap are weighted by 1 / (w n).
+    """
+    evidence = []
+    for row, known in enumerate(problem.evidence):
+        seen = observed[row, known.first : known.first + len(known.times)]
+        count, seconds = torch.ones_like(known.times), torch.zeros_like(known.times)
+        for first, stop in runs(~seen):
+            after = min(stop, len(seen) - 1)
+            count[first:stop] = stop - first
+            seconds[first:stop] = known.times[after] - known.times[first]
+        contacts, sigma = known.contacts, known.root_velocity_sigma
+        if "contact_velocity" in problem.settings:
+            weight = problem.settings["contact_velocity"].weight
+            often = (weight * count).clamp_min(1.0).sqrt()  # the term has a contact's square
+            contacts = contacts / often[:, None]
+        if "root_velocity" in problem.settings and sigma is not None:
+            weight = problem.settings["root_velocity"].weight * PREDICTED_FPS
+            often = (weight * seconds).clamp_min(1.0).sqrt()
+            sigma = sigma * often[:, None]
+        evidence.append(replace(known, contacts=contacts, root_velocity_sigma=sigma))
+    return replace(problem, evidence=evidence)
 
 
 def _about_state(found: FrameCovariance, step: Step, problem: SceneProblem) -> FrameCovariance:

@@ -9,7 +9,7 @@ from sequences import BODY, make_initial, make_observations, make_state
 from slamhmr.config import load_config
 from slamhmr.evidence import state_of
 from slamhmr.export.result import build_result
-from slamhmr.posterior import HANDS, Calibration, _Joints, posterior
+from slamhmr.posterior import HANDS, Calibration, _Joints, one_guess_per_gap, posterior
 from slamhmr.scene import point_set, retract
 from slamhmr.scene_problem import Known, scene_problem
 from slamhmr.solve.posterior import FrameCovariance
@@ -97,6 +97,75 @@ def test_what_nobody_sees_is_less_sure(solved):
     assert sure.log_scale_var is not None
     assert set(sure.prior_share) == {"scale", "focal", "gravity", "floor_tilt", "floor_height"}
     assert all(0 <= share <= 1 for share in sure.prior_share.values())
+
+
+GAP = slice(14, 47)  # 1.3 s
+
+
+@pytest.fixture(scope="module")
+def hidden():
+    """Somebody who is not seen in a gap of a clip of 2.4 s, where the start predicts all the same.
+
+    The contacts and velocities that it predicts in the gap are as sure as any.
+    """
+    state = make_state(frames=60)
+    state = replace(state, contacts=torch.full_like(state.contacts, 0.8))
+    seen, initial = make_observations(state), make_initial(state)
+    confidence, observed = seen.confidence.clone(), state.observed.clone()
+    confidence[:, GAP], observed[:, GAP] = 0.0, False
+    velocity = 25 * (state.pelvis[:, 1:] - state.pelvis[:, :-1])
+    initial = replace(
+        initial,
+        root_velocity=torch.cat([velocity, velocity[:, -1:]], dim=1),
+        root_velocity_sigma=torch.full_like(state.pelvis, 0.2),
+    )
+    height = torch.tensor([1.7], dtype=torch.float64)
+    known = Known(replace(seen, confidence=confidence), initial, BODY, height)
+    return replace(state, observed=observed, velocity_gain=torch.zeros(1).double()), known
+
+
+def test_nobody_knows_where_somebody_is_in_a_gap_of_more_than_a_second(hidden):
+    state, known = hidden
+    config = load_config()
+    found = posterior(
+        state, known, "motion", config.stages["motion"],
+        Calibration(weights=config.posterior.weights),
+    )  # fmt: skip
+    middle = (GAP.start + GAP.stop) // 2
+    judged = (("world", found.joints_cov, 1.35), ("relative", found.joints_cov_root, 1.5))
+    for name, covariance, rise in judged:  # in the world scale and depth are unsure everywhere
+        std = covariance[0, :, 1:].diagonal(dim1=-2, dim2=-1).sum(dim=-1).mean(dim=-1).sqrt()
+        beside = torch.cat([std[: GAP.start], std[GAP.stop :]])
+        assert float(std[middle]) > rise * float(beside.mean()), name
+        assert float(std[middle]) > float(std[GAP.start + 3]), name
+
+
+def test_what_is_predicted_in_a_gap_counts_once(hidden):
+    """The information of a gap's predictions is that of one residual, however long it is."""
+    state, known = hidden
+    config = load_config()
+    problem, _ = scene_problem(state, known, "motion", config.stages["motion"])
+    weights = {"contact_velocity": 0.1, "root_velocity": 0.07}
+    problem = replace(
+        problem,
+        settings={
+            name: replace(chosen, weight=weights.get(name, chosen.weight))
+            for name, chosen in problem.settings.items()
+        },
+    )
+    before, after = problem.evidence[0], one_guess_per_gap(problem, state.observed).evidence[0]
+    contacts = (after.contacts / before.contacts)[:, 0] ** 2
+    assert float(0.1 * contacts[GAP].sum()) == pytest.approx(1.0)
+    velocity = (before.root_velocity_sigma / after.root_velocity_sigma)[:, 0] ** 2
+    assert float(0.07 * 30 / 25 * velocity[GAP].sum()) == pytest.approx(1.0)
+    outside = torch.ones(60, dtype=torch.bool)
+    outside[GAP] = False
+    assert bool((contacts[outside] == 1).all() & (velocity[outside] == 1).all())
+    short = state.observed.clone()
+    short[:, GAP.start + 8 : GAP.stop] = True  # eight are less than one independent residual
+    same = one_guess_per_gap(problem, short).evidence[0]
+    torch.testing.assert_close(same.contacts, before.contacts)
+    torch.testing.assert_close(same.root_velocity_sigma, before.root_velocity_sigma)
 
 
 def test_a_shot_in_which_somebody_is_not_seen_leaves_the_others_certain(solved):

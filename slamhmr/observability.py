@@ -8,11 +8,11 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel
-from slamhmr.reprojection import WELL_SEEN
+from slamhmr.reprojection import SELDOM, WELL_SEEN
 from slamhmr.scene import point_set
 from slamhmr.skeleton import IN_CONTACT
 from slamhmr.types import CameraTrack, Observations, Result, SceneState
@@ -20,7 +20,6 @@ from slamhmr.types import CameraTrack, Observations, Result, SceneState
 Facts = dict[str, Any]
 UNKNOWN_SHARE = 0.95  # of the prior's variance; above it the clip has said next to nothing
 TREMBLE = math.radians(2.0)  # that a camera which stands still may turn by
-SELDOM = 0.05  # of a person's seen frames; what is seen less often is as good as never seen
 GAUGE = (
     "heading and origin of the world are chosen, not measured: the origin lies on the ground below "
     "the first camera"
@@ -77,9 +76,14 @@ def _turns(cameras: CameraTrack) -> bool:
     return bool((axis @ axis[0]).min() < math.cos(TREMBLE))
 
 
-def without_contact(result: Result, prior_share: dict[str, float]) -> list[str]:
-    """That the floor is a guess, where no foot is ever in contact and nothing else has said so."""
-    stands = (result.contacts >= IN_CONTACT) & result.observed[..., None]
+def without_contact(
+    result: Result, prior_share: dict[str, float], feet: Bool[Tensor, "N"]
+) -> list[str]:
+    """That the floor is a guess, where no foot is ever in contact and nothing else has said so.
+
+    `feet`: whose are seen; contacts of others are a guess of the start.
+    """
+    stands = (result.contacts >= IN_CONTACT) & (result.observed & feet[:, None])[..., None]
     if bool(stands.any()) or prior_share.get("floor_height", 0.0) > UNKNOWN_SHARE:
         return []
     return ["the floor's height is not observable: no foot is seen in contact with anything"]
@@ -96,6 +100,16 @@ def untied_segments(state: SceneState) -> list[str]:
         for start, known in zip(starts.tolist(), tied.tolist(), strict=True)
         if not known
     ]
+
+
+def feet_seen(observations: Observations) -> Bool[Tensor, "N"]:
+    """Whose feet are seen often enough to say whether they stand."""
+    well, names = observations.confidence >= WELL_SEEN, observations.keypoint_names
+    shares = [
+        _share_seen(own[seen], names, FEET) if bool(seen.any()) else 0.0
+        for own, seen in zip(well, observations.seen, strict=True)
+    ]
+    return torch.tensor(shares) >= SELDOM
 
 
 def unseen_parts(observations: Observations) -> list[str]:
@@ -122,9 +136,12 @@ def unseen_parts(observations: Observations) -> list[str]:
 
 
 def _share_seen(well: Tensor, names: tuple[str, ...], parts: tuple[str, ...]) -> float:
-    """Share of frames in which any keypoint of the named parts is well seen."""
+    """Share of frames in which that keypoint of the named parts is well seen which is most often.
+
+    Not that in which any is: stray detections of many keypoints add up.
+    """
     columns = [index for index, name in enumerate(names) if name.endswith(parts)]
-    return float(well[:, columns].any(dim=1).double().mean()) if len(columns) > 0 else 0.0
+    return float(well[:, columns].double().mean(dim=0).max()) if len(columns) > 0 else 0.0
 
 
 def statures(result: Result, body: BodyModel) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:

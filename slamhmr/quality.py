@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slamhmr.body import BodyModel, forward_points, pelvis_from_transl
 from slamhmr.capsules import overlap
-from slamhmr.reprojection import box_heights, reprojection_error
+from slamhmr.reprojection import SELDOM, box_heights, reprojection_error
 from slamhmr.scene import point_set
 from slamhmr.skeleton import IN_CONTACT
 from slamhmr.types import Observations, Result, SceneState
@@ -150,8 +150,10 @@ def _heights(
 
 
 def _limb_percent(percent: Float[Tensor, "N T K"], names: tuple[str, ...]) -> Float[Tensor, "N L"]:
-    """Per limb the largest of its keypoints' median errors."""
-    by_keypoint = percent.nanmedian(dim=1).values
+    """Per limb the largest median error of those of its keypoints that are not SELDOM well seen."""
+    judged = ~percent.isnan()
+    often = judged.sum(dim=1) >= SELDOM * judged.any(dim=2).sum(dim=1, keepdim=True)
+    by_keypoint = torch.where(often, percent.nanmedian(dim=1).values, torch.nan)
     columns = [[names.index(name) for name in limb if name in names] for limb in LIMBS.values()]
     worst = [
         by_keypoint[:, own].nan_to_num(-1.0).amax(dim=1)

@@ -112,6 +112,7 @@ def hidden_from(run: Run, prior_share: dict[str, float]) -> list[str]:
     """What the clip cannot tell, one sentence each."""
     known = known_heights(run.sequence, run.observations)
     heights, sigma = observability.statures(run.result, run.body)
+    feet = observability.feet_seen(run.observations) | run.several_views
     return [
         *observability.unobservable(
             run.aligned.cameras,
@@ -119,7 +120,7 @@ def hidden_from(run: Run, prior_share: dict[str, float]) -> list[str]:
             height_known=run.several_views or not bool(known.isnan().all()),
             size=float((sigma / heights).median()),
         ),
-        *observability.without_contact(run.result, prior_share),
+        *observability.without_contact(run.result, prior_share, feet),
         *observability.untied_segments(run.state),
         *observability.unseen_parts(run.observations),
         *observability.unknown_statures(run.result, run.body, known),

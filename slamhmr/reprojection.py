@@ -12,6 +12,9 @@ from slamhmr.types import Observations, SceneState, Views
 from slamhmr.views import view_observations
 
 WELL_SEEN = 0.5  # confidence from which a keypoint counts in the errors that are reported
+# Share of a person's seen frames; a keypoint that is well seen in fewer is as good as never seen:
+# stray detections alone reach some 5 %.
+SELDOM = 0.1
 # Mean error, % of the box height, below any detector's noise: a start that is nearer took it over.
 EXACT_PERCENT = 0.5
 OUTLIER_PERCENT = 10.0  # of the box height; a keypoint further off is wrong, however far

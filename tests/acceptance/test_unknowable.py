@@ -189,6 +189,23 @@ def first_frame(folder: Path) -> None:
     rewrite(folder / OBSERVATIONS, shorten)
 
 
+def upper_body(folder: Path) -> None:
+    """The picture ends at the hips: what is below is not in it, but for stray detections."""
+
+    def cut(arrays: Arrays) -> None:
+        names = [str(name) for name in arrays["keypoint_names"]]
+        rows = arrays["keypoints"][..., 1]
+        height = int(np.median(rows[0, :, names.index("left_hip")])) // 2 * 2
+        arrays["confidence"][rows >= height] = 0
+        arrays["boxes"][..., 3] = np.minimum(arrays["boxes"][..., 3], height)
+        arrays["image_size"][1] = height
+
+    rewrite(folder / OBSERVATIONS, cut)
+    with np.load(folder / OBSERVATIONS) as file:
+        size = file["image_size"]
+    rewrite(folder / CAMERAS, lambda arrays: arrays.update(image_size=size))
+
+
 NEVER = slice(None)
 FIRST, SECOND = slice(0, FRAMES // 2), slice(FRAMES // 2, None)
 # The scene, what is changed, settings, the exit code, and words that are said.
@@ -238,6 +255,11 @@ CASES: dict[str, tuple[str, Change | None, tuple[str, ...], int, tuple[str, ...]
     "feet never seen": ("static", unseen(0, NEVER, FEET), (), DONE, (
         "person 1: the feet are never seen; whether they stand, slide or float is not observable",
     )),
+    "only the upper body in the picture": ("static", upper_body, (), DONE, (
+        "person 1: the legs are never seen; their pose and whether the feet stand, slide or float",
+        "the floor's height is not observable",
+        "scale is not observable",
+    )),
     "hopeless track": ("two", unseen(1, slice(3, None)), (), DONE, ("person 2 is left out",)),
     "hopeless tracks only": ("static", unseen(0, slice(1, None)), (), REFUSED, ("person 1",)),
     "people inside each other": (
@@ -267,6 +289,16 @@ def test_it_is_said_and_the_exit_code_tells(run, case):
         assert ran.report["passed"] is (code == DONE)
         for key, array in ran.result.items():
             assert array.dtype.kind != "f" or key == "scale_std" or np.isfinite(array).all(), key
+
+
+def test_legs_outside_the_picture_are_stated_as_unsure(run):
+    """Their joints have larger covariances than those of arms, which are seen."""
+    ran = run("static", upper_body)
+    variance = ran.result["joints_cov_root"][0].diagonal(axis1=-2, axis2=-1).sum(axis=-1)
+    spread = np.sqrt(variance.mean(axis=0))
+    knees, ankles, elbows = [4, 5], [7, 8], [18, 19]
+    assert spread[knees].min() > 1.3 * spread[elbows].max()
+    assert spread[ankles].min() > 1.8 * spread[elbows].max()
 
 
 def test_a_gap_that_is_too_long_is_not_valid_and_the_others_pass(run):

@@ -27,7 +27,7 @@ from slamhmr.runfolder import RunFolder
 from slamhmr.sequence import Sequence, choose_people, known_heights, with_people
 from slamhmr.sources import choose
 from slamhmr.types import CameraTrack, Initial, Observations, Views
-from slamhmr.viewfolders import VIEWS, require_same_frames
+from slamhmr.viewfolders import VIEWS, require_same_frames, uncalibrated
 
 ELSEWHERE = 3 * SAME  # squared distance of the nearest bodies from which two worlds are not one
 CODE = ("slamhmr.multiview", "slamhmr.init.fuse", "slamhmr.init.identity", "slamhmr.init.stature")
@@ -96,7 +96,7 @@ def _several(
     lifted = [_lifted(view, body) for view in views]
     people = _people_by_id(views) if all(given) else _people_by_place(views, lifted)
     _require_one_world(views, lifted, people)
-    ids = _ids(views[0], people)
+    ids = _ids(views, people, from_files=all(given))
     chosen = sequence.settings.people
     if chosen != "all":
         choose_people(_joined(views[0], people, ids), sequence)  # are they there?
@@ -161,11 +161,7 @@ def _require_calibrated(sequence: Sequence, config: Config) -> None:
     for view in (sequence, *sequence.views):
         if view.cameras is None or config.slam not in ("auto", "file"):
             name = sequence.view_name if view is sequence else view.folder.name
-            raise InputError(
-                f"view '{name}' has no cameras.npz, or slam={config.slam} leaves it aside: several "
-                "views need the cameras of all in one world, in metres; 'slamhmr calibration FILE "
-                "--seq DIR' makes them of a Qualisys or TOML calibration"
-            )
+            raise uncalibrated(name, f"has no cameras.npz, or slam={config.slam} leaves it aside")
 
 
 def _require_matching(view: _View, main: _View) -> None:
@@ -251,11 +247,18 @@ def _require_one_world(views: list[_View], lifted: list[Lifted], people: list[Ro
         )
 
 
-def _ids(main: _View, people: list[Rows]) -> list[int]:
-    """Everybody's id: the main view's; of others the next free numbers."""
-    own = main.everybody.person_id.tolist()
-    free = itertools.count(max([*own, 0]) + 1)
-    return [own[rows[0][0]] if len(rows[0]) > 0 else next(free) for rows in people]
+def _ids(views: list[_View], people: list[Rows], *, from_files: bool) -> list[int]:
+    """Everybody's id: the main view's; of others the next free numbers.
+
+    `from_files`: ids are those of the files, in which equal ones are one person, whoever sees it.
+    """
+    own = [view.everybody.person_id.tolist() for view in views]
+    free = itertools.count(max([*own[0], 0]) + 1)
+    ids = []
+    for rows in people:
+        seen = [own[view][each[0]] for view, each in enumerate(rows) if len(each) > 0]
+        ids.append(seen[0] if from_files or len(rows[0]) > 0 else next(free))
+    return ids
 
 
 def _gathered(view: _View, own: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel
+from slamhmr.geometry import shot_numbers
 from slamhmr.reprojection import SELDOM, WELL_SEEN
 from slamhmr.scene import point_set
 from slamhmr.skeleton import IN_CONTACT
@@ -71,9 +72,10 @@ def unobservable(
 
 
 def _turns(cameras: CameraTrack) -> bool:
-    """True if the camera's axis moves by more than a tremble."""
+    """True if the camera's axis moves by more than a tremble within a piece of its path."""
     axis = cameras.world_from_cam[:, :3, 2]
-    return bool((axis @ axis[0]).min() < math.cos(TREMBLE))
+    first = torch.tensor([0, *cameras.starts])[shot_numbers(len(axis), cameras.starts)]
+    return bool((axis * axis[first]).sum(dim=-1).min() < math.cos(TREMBLE))
 
 
 def without_contact(

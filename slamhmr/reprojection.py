@@ -81,7 +81,10 @@ def score(
     """Reprojection of well-seen keypoints: median and 90 % quantile in px and in % of the box.
 
     `mean_percent` is the mean of errors cut off at `OUTLIER_PERCENT`: stages are compared by it,
-    for a median alone is bought by giving up on the other half of the points. With `views`, of
+    for a median alone is bought by giving up on the other half of the points. Errors are raw, of
+    the body as it is drawn on the pixels: constant offsets of keypoints, which the solver estimates
+    (`SceneState.keypoint_offsets`), are not taken off. The start has none, and an error of the body
+    that an offset takes up is an error still. With `views`, of
     the keypoints of all cameras; `views` then holds the same of each.
     """
     error = reprojection_error(state, observations, body)

@@ -93,10 +93,7 @@ def open_sequence(folder: Path) -> Sequence:
         if folder.is_file():
             raise InputError(f"'{folder}' is a file; put it into a directory of its own")
         raise InputError(f"sequence directory '{folder}' does not exist")
-    settings_path = folder / SETTINGS
-    content = read_yaml(settings_path) if settings_path.exists() else {}
-    settings = build(SequenceSettings, content, "sequence.yaml")
-    _check(settings)
+    settings = read_settings(folder / SETTINGS)
     path = find_video(folder, settings.video)
     observations = _first(folder, OBSERVATIONS)
     cameras = _first(folder, CAMERAS)
@@ -112,6 +109,16 @@ def open_sequence(folder: Path) -> Sequence:
     constraints = read_constraints(folder / CONSTRAINTS)
     initial = _first(folder, INITIAL)
     return Sequence(folder, settings, constraints, video, observations, cameras, initial)
+
+
+def read_settings(path: Path) -> SequenceSettings:
+    """`sequence.yaml`, the defaults if there is none.
+
+    Raises ConfigError for unknown keys and wrong types, InputError for impossible values.
+    """
+    settings = build(SequenceSettings, read_yaml(path) if path.exists() else {}, path.name)
+    _check(settings)
+    return settings
 
 
 def find_video(folder: Path, named: str | None) -> Path | None:

@@ -19,10 +19,10 @@ from slamhmr.export.result import build_result
 from slamhmr.init.cast import leave_out_unplaced, leave_out_unseen
 from slamhmr.init.stature import fit_heights
 from slamhmr.judgement import judge_result
-from slamhmr.posterior import Calibration, posterior
+from slamhmr.posterior import Calibration, posterior, with_offsets
 from slamhmr.registry import DETECTORS, INITIALISERS, backend
 from slamhmr.runfolder import RunFolder
-from slamhmr.scene_problem import Known, check_stage
+from slamhmr.scene_problem import NEEDED_TERMS, Known, check_stage
 from slamhmr.sequence import (
     Sequence,
     known_heights,
@@ -63,10 +63,14 @@ def check_schedule(config: Config) -> None:
     """Raise ConfigError if a stage or the posterior names something that does not exist."""
     for name in config.schedule:
         check_stage(name, config.stages[name])
+    free = with_offsets(config.stages[config.schedule[-1]]).free
     for term, values in config.posterior.weights.items():
         chosen = term_settings("posterior.weights", term, values, 0)
-        if term in ("camera", "gravity", "focal") and chosen.weight == 0:
-            raise ConfigError(f"posterior.weights.{term}.weight is 0; the unknown needs a prior")
+        held = [name for name in free if term in NEEDED_TERMS.get(name, ())]
+        if len(held) > 0 and chosen.weight == 0:
+            raise ConfigError(
+                f"posterior.weights.{term}.weight is 0; the free unknown '{held[0]}' needs it"
+            )
     for name in ("relative", "absolute", "scale", "ground"):
         value = getattr(config.posterior, name)
         if not 0 < value < math.inf:

@@ -15,6 +15,7 @@ from slamhmr.sequence import (
     SequenceSettings,
     find_video,
     open_sequence,
+    read_settings,
 )
 
 VIEWS = "views"
@@ -34,11 +35,11 @@ def open_clip(folder: Path) -> Sequence:
     folders = sorted(p for p in inside.iterdir() if p.is_dir()) if inside.is_dir() else []
     if len(folders) == 0:
         return open_sequence(folder)
-    views = [open_sequence(path) for path in folders]
+    views = [_open_view(path, path.name) for path in folders]
     for view in views:
         _refuse_people(view)
     if _has_files(folder):
-        main = open_sequence(folder)
+        main = _open_view(folder, MAIN)
         if any(view.folder.name == MAIN for view in views):
             raise InputError(f"'{inside / MAIN}': that name is the one of the files at the top")
     else:
@@ -46,6 +47,22 @@ def open_clip(folder: Path) -> Sequence:
     for view in views:
         _require_together(main, view)
     return dataclasses.replace(main, views=tuple(views))
+
+
+def uncalibrated(name: str, why: str = "has no cameras.npz") -> InputError:
+    """What to say of a view whose place among the others nobody knows."""
+    return InputError(
+        f"view '{name}' {why}: several views need the cameras of all in one world, in metres; "
+        "'slamhmr calibration FILE --seq DIR' makes them of a Qualisys or TOML calibration"
+    )
+
+
+def _open_view(folder: Path, name: str) -> Sequence:
+    """A view's sequence. Raises as `open_sequence`, and where observations lie without cameras."""
+    seen = any((folder / file).exists() for file in OBSERVATIONS)
+    if seen and not any((folder / file).exists() for file in CAMERAS):
+        raise uncalibrated(name)
+    return open_sequence(folder)
 
 
 def _has_files(folder: Path) -> bool:
@@ -66,7 +83,9 @@ def _main_of(folder: Path, first: Sequence) -> Sequence:
             )
     if (first.folder / CONSTRAINTS).exists():
         raise InputError(f"'{first.folder / CONSTRAINTS}' belongs into '{folder}'")
-    settings = dataclasses.replace(first.settings, **content)
+    said = read_settings(folder / SETTINGS)
+    of_people = {name: getattr(said, name) for name in OF_PEOPLE}
+    settings = dataclasses.replace(first.settings, **of_people)
     constraints = read_constraints(folder / CONSTRAINTS)
     return dataclasses.replace(
         first, folder=folder, settings=settings, constraints=constraints,

@@ -188,6 +188,31 @@ def test_what_is_said_of_people_belongs_to_the_top(tmp_path, capsys):
     assert "'people' belongs to the top directory's" in refused(tmp_path, capsys)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("people: 7\n", "sequence.yaml: people '7' must be 'all' or a list of ids"),
+        ("height_m: {1: 17.5}\n", "height_m of person 1 is 17.5; metres, 0.4 to 2.6"),
+        ("fps: 25\n", "'fps' belongs into views/NAME/sequence.yaml"),
+    ],
+)
+def test_what_the_top_says_without_files_of_its_own_is_checked(tmp_path, capsys, text, words):
+    scene = make_scene(dataclasses.replace(SPEC, frames=8), BODY)
+    for name in ("a", "b"):
+        write_view(tmp_path / "views" / name, scene)
+    (tmp_path / "sequence.yaml").write_text(text)
+    assert words in refused(tmp_path, capsys)
+
+
+@pytest.mark.parametrize("name", ["main", "cam2"])
+def test_observations_without_cameras_ask_for_a_calibration(tmp_path, capsys, name):
+    short(tmp_path)
+    (tmp_path / ("." if name == "main" else f"views/{name}") / "cameras.npz").unlink()
+    told = refused(tmp_path, capsys)
+    assert f"view '{name}' has no cameras.npz" in told
+    assert "slamhmr calibration" in told
+
+
 @pytest.mark.slow
 def test_only_views_and_somebody_whom_the_first_does_not_see(tmp_path):
     """Ids are those of the files; the first view by name is the main one."""
@@ -195,10 +220,11 @@ def test_only_views_and_somebody_whom_the_first_does_not_see(tmp_path):
     scene = make_scene(spec, BODY)
     write_view(tmp_path / "views" / "a", scene, [1])
     write_view(tmp_path / "views" / "b", seen_from(scene, 1.5))
+    change(tmp_path / "views" / "b" / "observations.npz", person_id=np.array([1, 7]))
     config = load_config((), [*QUIET, "schedule=[root]"])
     outcome = optimize(tmp_path, config)
     result = outcome.result
-    assert result.person_id.tolist() == [1, 2]
+    assert result.person_id.tolist() == [1, 7]
     assert bool(result.observed[1].any())
     world = (scene.world_from_cam @ invert(result.world_from_cam)).expand(2, -1, -1, -1)
     joints = apply(world, result.joints)

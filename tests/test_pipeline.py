@@ -16,6 +16,7 @@ from priors.pose import load_pose_prior, save_pose_prior
 from slamhmr.config import load_config
 from slamhmr.errors import BackendError, ConfigError, InputError, SlamhmrError
 from slamhmr.pipeline import optimize
+from slamhmr.steps import check_schedule
 
 ALL = ["detect", "slam", "init", "root", "smooth", "motion"]
 
@@ -117,6 +118,28 @@ def test_a_term_without_its_weights_is_refused_before_any_step(tmp_path, fakes, 
         optimize(sequence(tmp_path), config)
     assert fakes.calls == []
     assert not (tmp_path / "clip" / "slamhmr").exists()
+
+
+@pytest.mark.parametrize(
+    ("term", "unknown"),
+    [
+        ("gravity", "gravity"),
+        ("camera", "cameras"),
+        ("segments", "segments"),
+        ("velocity_gain", "velocity_gain"),
+        ("keypoint_offset", "offsets"),
+    ],
+)
+def test_a_posterior_without_what_holds_a_free_unknown_is_refused(tmp_path, fakes, term, unknown):
+    folder, without = sequence(tmp_path), f"posterior.weights.{term}.weight=0"
+    with pytest.raises(ConfigError, match=f"{term}.weight is 0; the free unknown '{unknown}'"):
+        optimize(folder, load_config((), [without]))
+    assert fakes.calls == []
+
+
+def test_an_unknown_that_is_not_free_needs_no_weight_in_the_posterior():
+    words = ["posterior.weights.gravity.weight=0", "stages.motion.free=[root,pose]"]
+    check_schedule(load_config((), words))
 
 
 def test_overwrite_computes_everything(tmp_path, fakes):

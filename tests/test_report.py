@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+import roma
 import torch
 from sequences import BODY, make_observations, make_state, write_sequence
 
@@ -73,6 +74,17 @@ def test_what_is_known_is_not_called_unobservable(tmp_path):
     told = unobservable(make_state().cameras, {}, height_known=True)
     still = dataclasses.replace(make_state().cameras, moving=False)
     assert told == unobservable(still, {}, height_known=True) == []
+
+
+def test_a_cut_between_two_cameras_that_stand_is_no_turn():
+    """Only what the camera does within a piece of its path is called turning."""
+    still = dataclasses.replace(make_state().cameras, moving=False)
+    pose = still.world_from_cam.clone()
+    pose[4:, :3, :3] = pose[4:, :3, :3] @ roma.rotvec_to_rotmat(torch.tensor([0.0, 1, 0]).double())
+    cut = dataclasses.replace(still, world_from_cam=pose, segments=torch.tensor([4]))
+    assert "the camera does not translate" in unobservable(cut, {}, height_known=False)[0]
+    panned = dataclasses.replace(still, world_from_cam=pose)
+    assert "only turns" in unobservable(panned, {}, height_known=False)[0]
 
 
 def test_stages_tell_pixels_before_and_after(tmp_path):

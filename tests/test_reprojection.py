@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from sequences import BODY, make_observations, make_state
@@ -20,6 +22,16 @@ def test_a_shift_is_measured_in_px_and_in_percent_of_the_box():
     assert facts["median_percent"] == pytest.approx(2)
     assert facts["median_percent_by_person"] == pytest.approx({"1": 2.0, "2": 2.0})
     assert facts["keypoints"] == 2 * 8 * 23
+
+
+def test_offsets_that_the_solver_estimated_are_errors_still():
+    """Constant offsets explain the pixels to the solver; what is drawn on them stays as far off."""
+    state = make_state(1)
+    observations = make_observations(state)
+    observations.keypoints[..., 0] += 3.0
+    shape = (1, observations.keypoints.shape[2], 2)
+    explained = replace(state, keypoint_offsets=torch.full(shape, 0.02, dtype=torch.float64))
+    assert score(explained, observations, BODY)["median_px"] == pytest.approx(3)
 
 
 def test_keypoints_not_well_seen_do_not_count():

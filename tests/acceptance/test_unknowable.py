@@ -266,7 +266,9 @@ CASES: dict[str, tuple[str, Change | None, tuple[str, ...], int, tuple[str, ...]
         "two", lambda d: rewrite(d / OBSERVATIONS, inside_each_other),
         ("gates.overlap_cm=1",), BELOW, ("cm inside each other",),
     ),
-    "views without calibration": ("static", without_cameras, (), INPUT, ("cameras",)),
+    "views without calibration": ("static", without_cameras, (), INPUT, (
+        "view 'second' has no cameras.npz", "slamhmr calibration",
+    )),
     "nobody at all": ("static", unseen(), (), INPUT, ("nobody is seen",)),
     "one frame": ("static", first_frame, (), INPUT, ("frame",)),
     "no posterior": ("follow", None, ("posterior.enabled=false",), DONE, (

@@ -18,11 +18,11 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor
 
-from slamhmr.artifacts import to_arrays, write_arrays, write_text
+from slamhmr.artifacts import read_arrays, to_arrays, write_arrays, write_text
 from slamhmr.config import read_yaml
 from slamhmr.errors import InputError
 from slamhmr.geometry import rigid
-from slamhmr.sequence import SETTINGS, find_video
+from slamhmr.sequence import OBSERVATIONS, SETTINGS, find_video
 from slamhmr.types import CameraTrack
 from slamhmr.video import open_video
 
@@ -66,9 +66,9 @@ def read_calibration(path: Path) -> tuple[list[Calibrated], list[float] | None]:
 def write_views(path: Path, folder: Path) -> list[str]:
     """Cameras and settings of every `folder`/views/NAME from a calibration; names of the views.
 
-    Static cameras, one pose per frame of the view's video. Settings that sequence.yaml has stay,
-    but for `intrinsics` and `distortion`. Raises InputError if a view is not in the calibration,
-    holds no video, or its video has another size.
+    Static cameras, one pose per frame of the view's video or, without one, of its observations.
+    Settings that sequence.yaml has stay, but for `intrinsics` and `distortion`. Raises InputError
+    if a view is not in the calibration, holds neither, or is of another size.
     """
     cameras, up = read_calibration(path)
     by_name = {camera.name: camera for camera in cameras}
@@ -87,20 +87,15 @@ def write_views(path: Path, folder: Path) -> list[str]:
 def _write_view(camera: Calibrated, up: list[float] | None, view: Path) -> None:
     settings = view / SETTINGS
     content = read_yaml(settings) if settings.exists() else {}
-    source = find_video(view, content.get("video"))
-    if source is None:
-        raise InputError(f"'{view}' holds no video, whose frames the cameras are for")
-    frames = content.get("frames")
-    video = open_video(source, frames=None if frames is None else (frames[0], frames[1]))
-    size = video.image_size
+    source, size, count = _filmed(view, content)
     if max(abs(a - b) for a, b in zip(size, camera.image_size, strict=True)) > PADDING:
         raise InputError(
             f"'{source}' is {size[0]} x {size[1]} px, calibrated were {camera.image_size[0]} x "
             f"{camera.image_size[1]}; scale the one or the other"
         )
     track = CameraTrack(
-        camera.world_from_cam.repeat(video.frame_count, 1, 1),
-        camera.intrinsics.repeat(video.frame_count, 1),
+        camera.world_from_cam.repeat(count, 1, 1),
+        camera.intrinsics.repeat(count, 1),
         size,
         scale_known=True,
         moving=False,
@@ -112,6 +107,24 @@ def _write_view(camera: Calibrated, up: list[float] | None, view: Path) -> None:
     if any(camera.distortion):
         said["distortion"] = list(camera.distortion)
     _update(settings, said)
+
+
+def _filmed(view: Path, settings: dict[str, Any]) -> tuple[Path, tuple[int, int], int]:
+    """The video of a view, or its observations: which, width and height in px, number of frames."""
+    source, frames = find_video(view, settings.get("video")), settings.get("frames")
+    if source is not None:
+        video = open_video(source, frames=None if frames is None else (frames[0], frames[1]))
+        return source, video.image_size, video.frame_count
+    source = view / OBSERVATIONS[0]
+    if not source.exists():
+        raise InputError(
+            f"'{view}' holds neither a video nor {source.name}, whose frames the cameras are for"
+        )
+    seen = read_arrays(source, ("image_size", "confidence"))
+    if len(seen) < 2 or seen["image_size"].shape != (2,) or seen["confidence"].ndim != 3:
+        raise InputError(f"'{source}' lacks image_size (2,) or confidence (N, T, K)")
+    width, height = (int(side) for side in seen["image_size"])
+    return source, (width, height), seen["confidence"].shape[1]
 
 
 def _update(path: Path, said: dict[str, Any]) -> None:
@@ -171,15 +184,21 @@ def _read_toml(path: Path) -> list[Calibrated]:
 def _toml_camera(name: str, values: dict[str, Any]) -> Calibrated:
     if values.get("fisheye"):
         raise ValueError(f"camera '{name}' is a fisheye")
-    matrix = np.array(values["matrix"], dtype=np.float64).reshape(3, 3)
-    turn = torch.tensor(values["rotation"], dtype=torch.float64).reshape(3)
-    shift = torch.tensor(values["translation"], dtype=torch.float64).reshape(3)
-    rotation = roma.rotvec_to_rotmat(turn).T
-    size = values["size"]
+    matrix = _numbers(values, "matrix", 3, 3)
+    rotation = roma.rotvec_to_rotmat(_numbers(values, "rotation", 3)).T
+    shift, size = _numbers(values, "translation", 3), _numbers(values, "size", 2).tolist()
     return Calibrated(
         name,
         rigid(rotation, -(rotation @ shift)),
-        torch.tensor([matrix[0, 0], matrix[1, 1], matrix[0, 2] + 0.5, matrix[1, 2] + 0.5]).double(),
+        torch.stack([matrix[0, 0], matrix[1, 1], matrix[0, 2] + 0.5, matrix[1, 2] + 0.5]),
         tuple(float(value) for value in values.get("distortions", ())),
         (int(size[0]), int(size[1])),
     )
+
+
+def _numbers(values: dict[str, Any], key: str, *shape: int) -> Tensor:
+    """An entry as a float64 tensor. Raises ValueError if it has another shape."""
+    array = np.array(values[key], dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"'{key}' has shape {array.shape}, not {shape}")
+    return torch.from_numpy(array)

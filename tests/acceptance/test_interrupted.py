@@ -12,7 +12,7 @@ from scenes import COMMAND, run_python, start_python, write_synthetic
 
 from slamhmr.synth.scene import SceneSpec
 
-SPEC = SceneSpec(seed=311, frames=45, motion="walk", camera="follow")
+SPEC = SceneSpec(seed=311, frames=20, motion="walk", camera="follow")
 FINISHED = ("1_observations", "2_cameras", "3_initial", "4_root")
 # Stops inside the second stage, after its second iteration, and waits there.
 PAUSED = """

@@ -8,22 +8,9 @@ benchmark's by that much.
 
 import pytest
 import torch
-from scenes import BODY
+from checking_scenes import errors_of
 
-from slamhmr.bench.nuisances import nuisance_spec, solve_scene
-from slamhmr.bench.posterior import (
-    ABSOLUTE,
-    HEIGHT,
-    RELATIVE,
-    SCALE,
-    TILT,
-    Errors,
-    calibration_of,
-    errors,
-    joined,
-    stated,
-)
-from slamhmr.config import load_config
+from slamhmr.bench.posterior import ABSOLUTE, HEIGHT, RELATIVE, SCALE, TILT, Errors, joined
 from slamhmr.eval.calibration import coverage
 
 SCENES = (0, 1, 2, 3, 4)
@@ -33,12 +20,7 @@ HALF_OF_THE_SHARED = (0.20, 0.80)  # of scale, height and tilt together: 3 value
 
 @pytest.mark.slow
 def test_regions_hold_the_truth() -> None:
-    config, found = load_config(), []
-    for index in SCENES:
-        spec, flipped = nuisance_spec("check", index)
-        solved = solve_scene(spec, flipped, config, BODY)
-        found.append(errors(solved, stated(solved, config, calibration_of(config)), BODY))
-    wrong = []
+    found, wrong = errors_of(SCENES), []
     for kind, limits in JOINTS.items():
         everything = joined(found, kind)
         assert everything is not None

@@ -53,16 +53,16 @@ def test_a_person_nobody_sees_has_no_confidence():
 
 
 @pytest.mark.slow
-def test_a_long_scene_is_made_in_a_minute_and_two_gigabytes():
+def test_a_long_scene_costs_little_time_and_memory():
     """In a process of its own, whose time the kernel counts."""
     code = """
 from slamhmr.body import load_body
 from slamhmr.bench.case import memory_gb
 from slamhmr.bench.scenes import bench_scene
-bench_scene(20_000, 1, 0, load_body())
-assert memory_gb("VmHWM") < 2.0, memory_gb("VmHWM")
+bench_scene(8_000, 1, 0, load_body())
+assert memory_gb("VmHWM") < 1.0, memory_gb("VmHWM")
 """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime - before.ru_utime < 60
+    assert after.ru_utime - before.ru_utime < 30

@@ -1,6 +1,6 @@
 """A run stopped in the middle of a stage, by Ctrl-C or killed, and the run that goes on from it.
 
-The real solver, in processes of their own; tests/test_cli.py does the same with stand-ins.
+The real solver, stopped in processes of their own; tests/test_cli.py does the same with stand-ins.
 """
 
 import signal
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import COMMAND, run_python, start_python, write_synthetic
+from scenes import start_python, write_synthetic
 
+from slamhmr.cli import main
 from slamhmr.synth.scene import SceneSpec
 
 SPEC = SceneSpec(seed=311, frames=20, motion="walk", camera="follow")
@@ -47,14 +48,13 @@ def numbers(path: Path) -> dict[str, np.ndarray]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     write_synthetic(folder, SPEC)
-    done = run_python(COMMAND, "optimize", "--seq", folder, "threads=1")
-    assert done.returncode == 0, done.stderr
+    assert main(["optimize", "--seq", str(folder), "threads=1"]) == 0
     return folder / "slamhmr"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_second_run_goes_on_and_ends_the_same(tmp_path, undisturbed, how):
+def test_the_second_run_goes_on_and_ends_the_same(tmp_path, undisturbed, capsys, how):
     write_synthetic(tmp_path, SPEC)
     process = start_python(PAUSED, "optimize", "--seq", tmp_path, "threads=1")
     assert process.stdout is not None
@@ -68,10 +68,10 @@ def test_the_second_run_goes_on_and_ends_the_same(tmp_path, undisturbed, how):
     assert sorted(p.stem for p in run.glob("*.npz") if p.name[0] != ".") == sorted(FINISHED)
     before = {name: identity(run / f"{name}.npz") for name in FINISHED}
 
-    done = run_python(COMMAND, "optimize", "--seq", tmp_path, "threads=1")
-    assert done.returncode == 0, done.stderr
+    assert main(["optimize", "--seq", str(tmp_path), "threads=1"]) == 0
+    told = capsys.readouterr().err
     assert {name: identity(run / f"{name}.npz") for name in FINISHED} == before
-    assert [f"{name}: up to date" in done.stderr for name in FINISHED] == [True] * 4
+    assert [f"{name}: up to date" in told for name in FINISHED] == [True] * 4
     assert not (run / ".lock").exists()
     assert not list(run.glob(".partial-*"))
     for name in ("5_smooth.npz", "6_motion.npz", "result.npz"):

@@ -24,6 +24,7 @@ FLOOR_LIMIT = 3.0  # of that sigma, within which a stance is on the floor
 LEAST_LIMIT = 0.10  # m
 TOLERANCE = 0.06  # m, half width of a level, for sigmas of stances up to half of it
 CLAIM = 1.75  # of that, within which a level takes stances with it
+STEEPEST = 3.0  # of its sigma, a tilt of the ground; a steeper slope of stances is stairs
 LASTING = 0.3  # s, of all stances on a level together
 LASTING_BELOW = 0.5  # s, of those on a level that becomes the floor
 BIAS_STEPS = 61
@@ -124,7 +125,8 @@ def _explained(found: Stances, tilt_sigma: float) -> Float[Tensor, "E"]:
     """Heights that people's offsets and a tilt of the ground explain: the better of two fits.
 
     One begins level, with every person's offset where most of its stances agree; one from a wide
-    fit of everything, for a ground that still leans.
+    fit of everything, for a ground that still leans; not by more than it can, for feet in the
+    middle of every step of a staircase lie in one plane, too.
     """
     people = sorted(set(found.person))
     owner = torch.tensor([people.index(person) for person in found.person])
@@ -140,7 +142,8 @@ def _explained(found: Stances, tilt_sigma: float) -> Float[Tensor, "E"]:
     wide = _refined(torch.zeros_like(prior), rows, found, prior, 6 * limit)
     fits = [_refined(start, rows, found, prior, limit / 2) for start in (level, wide)]
     costs = [_cost(fit, rows, found, prior, limit / 2) for fit in fits]
-    return rows @ fits[int(costs[1] < costs[0])]
+    steep = float(fits[1][:2].norm()) > STEEPEST * tilt_sigma
+    return rows @ fits[int(costs[1] < costs[0] and not steep)]
 
 
 def _offset(found: Stances, own: Tensor, sigma: float) -> float:

@@ -123,3 +123,13 @@ def test_a_foot_without_a_stance_of_its_own_is_where_the_other_landed():
     result = found(feet, contacts)
     assert float(result.support[1, 5 * STANCE, 2]) == pytest.approx(2.0, abs=0.05)
     assert float(result.support[1, 6 * STANCE + 6 :].abs().max()) == 0
+
+
+@pytest.mark.parametrize("flat", [4, 6])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_stairs_from_end_to_end_do_not_tilt_the_ground(flat, direction):
+    """Feet in the middle of every step lie in one plane, but no ground leans by 11 degrees."""
+    steps = [0.0] * flat + [0.12 * k for k in range(1, 11)]
+    feet, contacts = walk(steps[::direction])
+    levels = standing_on(found(feet, contacts), contacts)
+    assert max(levels) - min(levels) == pytest.approx(1.2, abs=0.1)

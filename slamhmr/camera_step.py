@@ -14,6 +14,7 @@ from slamhmr.geometry import default_intrinsics
 from slamhmr.registry import SLAM, backend
 from slamhmr.runfolder import RunFolder
 from slamhmr.sequence import Sequence, prepare_cameras
+from slamhmr.slam.denoise import without_noise
 from slamhmr.slam.gaps import lost_note
 from slamhmr.slam.intrinsics import known_intrinsics
 from slamhmr.slam.pieces import join, part_of_observations, part_of_video
@@ -47,7 +48,7 @@ def track_camera(
             cameras = _from_file(sequence, observations)
         else:
             cameras = _from_pixels(name, sequence, observations, config, progress)
-        return _found(cameras)
+        return _found(without_noise(cameras, observations.timestamps))
 
     value, _ = run.step(
         "2_cameras",

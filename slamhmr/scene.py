@@ -95,6 +95,17 @@ class ViewEvidence:
         )  # fmt: skip
 
 
+def _pattern(
+    keypoints: Float[Tensor, "T K 2"], confidence: Float[Tensor, "T K"], size: Float[Tensor, "T"]
+) -> Float[Tensor, "K 2"]:
+    """Mean place of every keypoint about the centre of those seen, over the person's size."""
+    weight = confidence[..., None]
+    seen = torch.where(weight > 0, keypoints, 0.0)
+    centre = (weight * seen).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1e-9)
+    apart = weight * (seen - centre) / size[:, None, None]
+    return apart.sum(dim=0) / weight.sum(dim=0).clamp_min(1e-9)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What is known about one person over its span, or a part of it: constants of a stage."""
@@ -127,6 +138,20 @@ class Evidence:
         """Keypoints of all cameras."""
         others = sum(len(view.keypoint_points) for view in self.views)
         return len(self.keypoint_points) + others
+
+    def patterns(self) -> Float[Tensor, "C L 2"]:
+        """Mean arrangement of the keypoints of each camera about their centre, over the size.
+
+        Zero for the keypoints of other cameras.
+        """
+        seen = [(self.keypoints, self.confidence, self.size_px)]
+        seen += [(view.keypoints, view.confidence, view.size_px) for view in self.views]
+        patterns, place = self.keypoints.new_zeros(len(seen), self.keypoint_count, 2), 0
+        for camera, of_one in enumerate(seen):
+            count = of_one[0].shape[1]
+            patterns[camera, place : place + count] = _pattern(*of_one)
+            place += count
+        return patterns
 
     def part(self, start: int, stop: int) -> "Evidence":
         """The same of some frames of the span."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -106,6 +107,12 @@ class SceneProblem:
             local = state.jitter_information[part.first : part.first + len(part.times)]
         return Window(start, stop, features.groups() if derivatives else {}, residuals, local)
 
+    @cached_property
+    def _patterns(self) -> tuple[Tensor, ...]:
+        if self.layout.free.offsets == 0:
+            return ()
+        return tuple(known.patterns() for known in self.evidence)
+
     def border(self, state: Scene) -> list[BorderResidual]:
         """Terms on shared unknowns alone."""
         context = BorderContext(
@@ -116,6 +123,7 @@ class SceneProblem:
             tuple(known.height_m for known in self.evidence),
             self.points,
             self._seconds(len(state.jitter)),
+            self._patterns,
         )
         return [
             residual

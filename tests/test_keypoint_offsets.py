@@ -12,7 +12,7 @@ from slamhmr.bench.posterior import stated
 from slamhmr.config import load_config
 from slamhmr.init.align import align
 from slamhmr.layout import BorderLayout
-from slamhmr.posterior import Calibration, with_offsets
+from slamhmr.posterior import Calibration, one_guess_per_gap, with_offsets
 from slamhmr.scene_problem import Known, scene_problem
 from slamhmr.solve.posterior import border_covariance
 from slamhmr.solve.sweep import Resources, Sweep
@@ -73,6 +73,7 @@ def posterior_problem(solved: Solved, sigma: float) -> tuple[BorderLayout, Sweep
     problem, scene = scene_problem(
         solved.state, solved.known, "motion", replace(stage, terms=terms)
     )
+    problem = one_guess_per_gap(problem, solved.state.observed)
     return problem.layout, Sweep(problem, problem.settled(scene), 0.0, Resources())
 
 
@@ -105,10 +106,35 @@ def test_distance_from_the_posteriors_minimum_counts_as_an_error(solved: Solved)
     """Its weights are not the stage's: variances are second moments about the state."""
     layout, sweep = posterior_problem(solved, 0.01)
     border, step = border_covariance(sweep), sweep.solve().step
-    weights = {"keypoint_offset": {"sigma": 0.01}}
+    weights = {"keypoint_offset": {"sigma": 0.01, "scale": 1.0}}
     found = stated(solved, CONFIG, Calibration(weights=weights))
     place = layout.ground
     assert found.ground_cov is not None
     own = border[place, place] + torch.outer(step.border[place], step.border[place])
     assert torch.allclose(found.ground_cov, own, rtol=1e-6)
     assert float(step.border[place].norm()) > 0
+
+
+def test_offsets_that_enlarge_the_person_are_held(solved: Solved) -> None:
+    stage = CONFIG.stages["motion"]
+    problem, scene = scene_problem(solved.state, solved.known, "motion", stage)
+    evidence = problem.evidence[0]
+    (pattern,) = evidence.patterns()
+    moved = replace(evidence, keypoints=2 * evidence.keypoints + 30.0)
+    assert torch.allclose(moved.patterns()[0], 2 * pattern)
+    unseen = evidence.confidence.clone()
+    unseen[:, 3] = 0
+    assert float(replace(evidence, confidence=unseen).patterns()[0, 3].norm()) == 0
+
+    def energy(offsets: torch.Tensor) -> float:
+        both = torch.stack([offsets, torch.zeros_like(offsets)])
+        residuals = problem.border(replace(scene, offsets=both))
+        return float(sum(r.energy() for r in residuals if r.name == "keypoint_offset"))
+
+    larger = 0.01 * pattern
+    aside = larger.roll(1, dims=0)  # of the same length, in no order
+    held = stage.terms["keypoint_offset"]["scale"]
+    share = float((aside * pattern).sum() / (pattern**2).sum())
+    expected = 0.5 * (0.01**2 - share**2) / held**2
+    assert energy(larger) - energy(aside) == pytest.approx(expected, rel=1e-6)
+    assert expected > 1

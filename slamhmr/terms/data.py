@@ -93,26 +93,39 @@ def _with_offsets(found: Residual, features: PersonFeatures, sigma: float) -> Re
 
 @dataclass(frozen=True)
 class KeypointOffsetSettings:
-    """`sigma`: of a keypoint's constant error along each image axis, share of the person's size."""
+    """`sigma`: of a keypoint's constant error along each image axis, share of the person's size.
+
+    `scale`: of what they say together, that the person is larger or smaller, relative; 1: free.
+    """
 
     weight: float = 1.0
     sigma: float = 0.012
+    scale: float = 1.0
 
 
 @term("keypoint_offset", KeypointOffsetSettings, on_border=True)
 def keypoint_offset(
     context: BorderContext, settings: KeypointOffsetSettings
 ) -> list[BorderResidual]:
-    """Constant offset of every keypoint of everybody against zero."""
+    """Constant offset of every keypoint of everybody against zero.
+
+    Offsets that are a larger or smaller person in the image hardly differ from a person nearer or
+    farther away: small biases of other terms would move the person, so these are held tighter.
+    """
     offsets, layout = context.scene.offsets, context.layout
     if offsets is None or layout.free.offsets == 0:
         return []
     unit = torch.eye(layout.free.offsets, dtype=offsets.dtype) / settings.sigma
-    return [
-        BorderResidual("keypoint_offset", own.flatten() / settings.sigma, settings.weight,
-                       context.derivative(len(unit), (layout.offsets_of(person), unit)))
-        for person, own in enumerate(offsets)
-    ]  # fmt: skip
+    found = []
+    for person, (own, patterns) in enumerate(zip(offsets, context.patterns, strict=True)):
+        place, flat = layout.offsets_of(person), patterns.flatten(start_dim=1)
+        larger = flat / (flat**2).sum(dim=1, keepdim=True).clamp_min(1e-9) / settings.scale
+        for slope in (unit, larger):
+            found.append(
+                BorderResidual("keypoint_offset", slope @ own.flatten(), settings.weight,
+                               context.derivative(len(slope), (place, slope)))
+            )  # fmt: skip
+    return found
 
 
 def _with_views(

@@ -26,17 +26,15 @@ def build_result(
     """Result in metres: gravity is -z, the origin the point of the ground below the first camera.
 
     `body_model` is what loads the body again: "default" or the path of its file.
-
     Frames outside `valid` repeat the person's nearest valid frame, so that every number is finite.
     So do the covariances of `found`, the posterior of the state. Raises BackendError if the state
     itself is not finite.
     """
     shown = _held(state.valid)
     state = levelled(_held_outside(state))
-    cameras = metric_cameras(state)
+    cameras = metric_cameras(state).clone()
     footprint = ground_below(cameras[0, :3, 3], state.ground)
     pelvis = state.pelvis - footprint
-    cameras = cameras.clone()
     cameras[:, :3, 3] -= footprint
     ground = torch.cat([state.ground[:3], (state.ground[3] + state.ground[:3] @ footprint)[None]])
     points, _ = forward_points(

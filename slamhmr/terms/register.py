@@ -26,7 +26,7 @@ class BorderContext:
     heights: tuple[float | None, ...]  # known statures, m
     points: PointSet
     seconds: float  # duration of the clip
-    patterns: tuple[Float[Tensor, "C L 2"], ...] = ()  # everybody's `Evidence.patterns`
+    patterns: tuple[Float[Tensor, "C L 2"], ...]  # everybody's `Evidence.patterns`
 
     def derivative(
         self, rows: int, *blocks: tuple[slice | None, Float[Tensor, "R _"]]

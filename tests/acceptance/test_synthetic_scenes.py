@@ -30,16 +30,16 @@ NO_WORSE = 1.02  # a stage may move the error of the one before by the noise of 
 SCENES = tuple(
     SceneSpec(seed=seed, frames=frames, people=people, motion=motion, camera=camera)
     for seed, frames, people, motion, camera in (
-        (301, 120, 1, "walk", "follow"),
-        (302, 120, 1, "turn", "orbit"),
-        (303, 120, 1, "run", "follow"),
-        (304, 120, 1, "sit", "handheld"),
-        (305, 120, 1, "jump", "static"),
-        (306, 120, 1, "wave", "forward"),
-        (307, 120, 2, "mixed", "handheld"),
-        (308, 120, 3, "walk", "rotation"),
-        (309, 120, 1, "mixed", "sway"),
-        (310, 120, 2, "mixed", "orbit"),
+        (301, 200, 1, "walk", "follow"),
+        (302, 200, 1, "turn", "orbit"),
+        (303, 200, 1, "run", "follow"),
+        (304, 200, 1, "sit", "handheld"),
+        (305, 200, 1, "jump", "static"),
+        (306, 200, 1, "wave", "forward"),
+        (307, 200, 2, "mixed", "handheld"),
+        (308, 200, 3, "walk", "rotation"),
+        (309, 300, 1, "mixed", "sway"),
+        (310, 200, 2, "mixed", "orbit"),
     )
 )
 QUICK = (0, 3)

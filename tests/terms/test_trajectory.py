@@ -123,7 +123,7 @@ def test_gravity_is_as_sure_as_the_alignment_says():
 
     def value(sigma):
         moved = replace(scene, up=up, up_sigma=sigma)
-        context = BorderContext(moved, moved, LAYOUT, (5,), (None,), points, 1.0)
+        context = BorderContext(moved, moved, LAYOUT, (5,), (None,), points, 1.0, ())
         return float(TERMS["gravity"].border(context, settings)[0].value[0])
 
     plain = value(None)

@@ -9,6 +9,7 @@ from typing import Any
 from slamhmr import __version__, observability
 from slamhmr.artifacts import content_hash, report_to_json, settings_hash
 from slamhmr.body import BodyModel
+from slamhmr.cadence import notes_on_cadence
 from slamhmr.cameras import segment_starts
 from slamhmr.config import Config
 from slamhmr.gates import Judged, open_gates
@@ -95,6 +96,7 @@ def assemble_report(run: Run) -> Facts:
                     *(failure.sentence for failure in failures),
                     *notes_on_stages(run.stages),
                     *notes_on_frame_times(observations, run.stages),
+                    *notes_on_cadence(result),
                     *notes_on_scene(run.aligned),
                     *support_notes(levels),
                     *notes_on_cuts(sequence, observations, run.aligned.cameras, config),

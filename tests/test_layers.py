@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("standing",),
     ("scene_problem", "quality"),
     ("judgement", "gates", "observability"),
-    ("notes",),
+    ("notes", "cadence"),
     (
         "assets",
         "detect",

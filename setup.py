@@ -18,6 +18,7 @@ CORE = [
     "ai-edge-litert>=2.0",
     "pycolmap>=4.0,<5",
     "safetensors>=0.4",
+    "packaging>=22",
 ]
 EXTRAS = {
     "smpl": ["smplx>=0.1.28"],

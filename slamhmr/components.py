@@ -1,0 +1,291 @@
+"""What the components of others need to run, found out without importing any of them.
+
+Every backend with foreign needs has `lacking(options) -> list[Lack]`, made of the functions here: a
+package, a file, a GPU. `require` turns all lacks into one error, before any work is done.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slamhmr.errors import MissingAsset
+
+GIB = 2**30
+ANSWER_S = 60.0  # s that another interpreter or the GPU driver may take to answer
+# Asked of an interpreter: is the module there, which version, which commit, torch's CUDA build.
+# It imports nothing but the standard library, so it runs in any environment.
+QUESTION = """
+import importlib.metadata as m, importlib.util as u, json, sys
+def ask(module, distribution):
+    spec = u.find_spec(module)
+    if spec is None:
+        return None
+    try:
+        found = m.distribution(distribution)
+    except m.PackageNotFoundError:
+        return {"version": None, "commit": None}
+    url = json.loads(found.read_text("direct_url.json") or "{}")
+    return {"version": found.version, "commit": url.get("vcs_info", {}).get("commit_id")}
+print(json.dumps(ask(sys.argv[1], sys.argv[2])))
+"""
+# The CUDA driver is asked in a process of its own: a process that has spoken to it cannot fork.
+DRIVER = """
+import ctypes, json, sys
+names = ["nvcuda.dll"] if sys.platform == "win32" else ["libcuda.so.1", "libcuda.so"]
+cuda = None
+for name in names:
+    try:
+        cuda = ctypes.CDLL(name)
+        break
+    except OSError:
+        pass
+found = []
+if cuda is not None and cuda.cuInit(0) == 0:
+    count, device = ctypes.c_int(), ctypes.c_int()
+    label, size = ctypes.create_string_buffer(128), ctypes.c_size_t()
+    cuda.cuDeviceGetCount(ctypes.byref(count))
+    for number in range(count.value):
+        cuda.cuDeviceGet(ctypes.byref(device), number)
+        cuda.cuDeviceGetName(label, 128, device)
+        cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+        found.append([label.value.decode(), size.value])
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Lack:
+    """One thing that is missing, and the command or setting that gets it."""
+
+    what: str  # "package 'rtmlib' is not installed"
+    get: str  # "pip install 'slamhmr[rtmlib]'"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A package as an interpreter sees it."""
+
+    version: str | None  # None: importable, but without metadata
+    commit: str | None  # of an installation from git
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device."""
+
+    name: str
+    gib: float  # memory in all
+
+
+def lacking_package(
+    module: str,
+    get: str,
+    *,
+    distribution: str | None = None,
+    version: str = "",
+    python: str | Path | None = None,
+) -> list[Lack]:
+    """Whether top-level `module` is installed in the range `version` (">=0.4,<1"; "": any).
+
+    `distribution`: its name for pip where that differs. `python`: the interpreter of another
+    environment (its existence is checked first); by default the running one.
+    """
+    name = distribution or module
+    where = ""
+    if python is not None and str(python) != "":
+        lacks = lacking_interpreter(python, f"the environment of '{name}'", get)
+        if len(lacks) > 0:
+            return lacks
+        where = f" in the environment of '{python}'"
+    found = installed(module, name, str(python or ""))
+    if found is None:
+        return [Lack(f"package '{name}' is not installed{where}", get)]
+    if version == "":
+        return []
+    if found.version is None:
+        return [Lack(f"package '{name}'{where} does not tell its version, needed: {version}", get)]
+    if not in_range(found.version, version):
+        is_there = f"package '{name}' is installed{where} as {found.version}"
+        return [Lack(f"{is_there}, needed: {version}", get)]
+    return []
+
+
+def lacking_interpreter(python: str | Path, what: str, get: str) -> list[Lack]:
+    """Whether `python` is a file that can be run."""
+    path = Path(python).expanduser()
+    if not path.is_file():
+        return [Lack(f"{what}: interpreter '{python}' does not exist", get)]
+    if not os.access(path, os.X_OK):
+        return [Lack(f"{what}: '{python}' cannot be run", get)]
+    return []
+
+
+def lacking_file(
+    path: str | Path | None, what: str, get: str, *, sha256: str | None = None
+) -> list[Lack]:
+    """Whether `path` is given, a file, and has the sha256 where one is known (64 hex digits).
+
+    `what` names it and who needs it: "weights of detect 'vitpose'".
+    """
+    if path is None or str(path) == "":
+        return [Lack(f"{what}: no file is given", get)]
+    file = Path(path).expanduser()
+    if not file.is_file():
+        kind = "is a folder" if file.is_dir() else "does not exist"
+        return [Lack(f"{what}: '{path}' {kind}", get)]
+    if not sha256:
+        return []
+    try:
+        digest = file_sha256(file)
+    except OSError as e:
+        return [Lack(f"{what}: '{path}' cannot be read ({e.strerror})", get)]
+    if digest != sha256.lower():
+        return [Lack(f"{what}: '{path}' has sha256 {digest}, expected {sha256.lower()}", get)]
+    return []
+
+
+def lacking_gpu(what: str, gib: float, *, python: str | Path | None = None) -> list[Lack]:
+    """Whether there is a CUDA device with `gib` GiB that this environment's torch can use.
+
+    `what` names who needs it: "slam 'droid'". With `python`, the interpreter of another
+    environment, the torch of the running one is not asked.
+    """
+    get = f"run it on a machine with an NVIDIA GPU of {gib:g} GiB or more (slamhmr doctor)"
+    if not python and torch_cuda() is None:
+        get = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
+        return [Lack(f"{what} needs a GPU, but torch is installed without CUDA", get)]
+    gpus = devices()
+    if len(gpus) == 0:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = f" (CUDA_VISIBLE_DEVICES='{hidden}')" if hidden is not None else ""
+        return [Lack(f"{what} needs a GPU, no CUDA device was found{why}", get)]
+    largest = max(gpus, key=lambda gpu: gpu.gib)
+    if largest.gib < gib:
+        have = f"{largest.name} has {largest.gib:.1f} GiB"
+        return [Lack(f"{what} needs {gib:g} GiB of GPU memory, {have}", get)]
+    return []
+
+
+def require(lacks: Sequence[Lack]) -> None:
+    """Raise one MissingAsset with everything in `lacks`, a line each; nothing if it is empty."""
+    lines = list(dict.fromkeys(f"{lack.what}; {lack.get}" for lack in lacks))
+    if len(lines) == 0:
+        return
+    if len(lines) == 1:
+        raise MissingAsset(lines[0])
+    listed = "".join(f"\n  {number}. {line}" for number, line in enumerate(lines, start=1))
+    raise MissingAsset(f"{len(lines)} things are missing, nothing was started:{listed}")
+
+
+def installed(module: str, distribution: str, python: str = "") -> Installed | None:
+    """The package as the interpreter `python` ("": the running one) sees it; None: not at all."""
+    if python != "":
+        return _installed_there(module, distribution, python)
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
+        return None
+    try:
+        found = importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return Installed(None, None)
+    url = json.loads(found.read_text("direct_url.json") or "{}")
+    return Installed(found.version, url.get("vcs_info", {}).get("commit_id"))
+
+
+@functools.cache
+def _installed_there(module: str, distribution: str, python: str) -> Installed | None:
+    command = [str(Path(python).expanduser()), "-c", QUESTION, module, distribution]
+    answer = _answer(command)
+    if not isinstance(answer, dict):
+        return None
+    return Installed(answer["version"], answer["commit"])
+
+
+def in_range(version: str, wanted: str) -> bool:
+    """Whether a version lies in a range as pip writes it, pre-releases included."""
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return SpecifierSet(wanted).contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+@functools.cache
+def devices() -> tuple[Gpu, ...]:
+    """The CUDA devices that the driver shows this process; CUDA_VISIBLE_DEVICES counts."""
+    answer = _answer([sys.executable, "-I", "-S", "-c", DRIVER])
+    if not isinstance(answer, list):
+        return ()
+    return tuple(Gpu(str(name), int(size) / GIB) for name, size in answer)
+
+
+def _answer(command: list[str]) -> object:
+    """The JSON that a short child process prints; None if it fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=ANSWER_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        return None
+
+
+@functools.cache
+def torch_cuda() -> str | None:
+    """The CUDA version that the installed torch was built for, "12.6"; None: none, or no torch."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    source = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    for line in source.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.partition(":")[0].strip() == "cuda":
+            word = value.strip().strip("'\"")
+            return None if word == "None" else word
+    return None
+
+
+def cache_root() -> Path:
+    """Folder of what is fetched or remembered: `$SLAMHMR_CACHE`, else `~/.cache/slamhmr`."""
+    root = os.environ.get("SLAMHMR_CACHE")
+    return Path(root).expanduser() if root else Path.home() / ".cache" / "slamhmr"
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, remembered for its path, size and time of change. Raises OSError."""
+    state = path.stat()
+    key, stamp = str(path.resolve()), [state.st_size, state.st_mtime_ns]
+    memory = cache_root() / "sha256.json"
+    known = _remembered(memory)
+    if key in known and known[key][:2] == stamp:
+        return str(known[key][2])
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    known[key] = [*stamp, digest]
+    with contextlib.suppress(OSError):  # a home that cannot be written: hashed again next time
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        scratch = memory.with_name(f"{memory.name}.{os.getpid()}")
+        scratch.write_text(json.dumps(known), encoding="utf-8")
+        scratch.replace(memory)
+    return digest
+
+
+def _remembered(memory: Path) -> dict[str, list[int | str]]:
+    try:
+        content = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -15,7 +15,8 @@ from slamhmr.artifacts import read_arrays
 from slamhmr.body import BodyModel
 from slamhmr.body_licensed import OPTIONAL, REQUIRED, Arrays, as_tensor, licensed_body
 from slamhmr.body_pickle import read_pickle
-from slamhmr.errors import InputError, MissingAsset
+from slamhmr.components import Lack, require
+from slamhmr.errors import InputError
 from slamhmr.skeleton import BODY_JOINT_COUNT, SMPL_PARENTS
 
 DEFAULT_FILE = Path(__file__).with_name("assets") / "body.npz"
@@ -28,17 +29,21 @@ def read_body(model: str | Path, *, dtype: torch.dtype) -> BodyModel:
     """Body model of a name (`SHIPPED`) or of a file; see `slamhmr.body.load_body`."""
     if str(model) in SHIPPED:
         return _shipped_body(with_fingers=str(model) == "default-hands", dtype=dtype)
+    require(lacking_body(model))
     path = Path(model).expanduser()
-    if not path.is_file():
-        raise MissingAsset(
-            f"body model '{model}' is neither a file nor one of {', '.join(SHIPPED)}; "
-            "give the path of an SMPL, SMPL-H or SMPL-X file (.npz or .pkl)"
-        )
     if path.suffix not in (".npz", ".pkl"):
         raise InputError(f"body file '{path}' ends in '{path.suffix}'; allowed: .npz, .pkl")
     keys = REQUIRED + OPTIONAL
     arrays = read_pickle(path, keys) if path.suffix == ".pkl" else read_arrays(path, keys)
     return licensed_body(path, arrays, dtype=dtype)
+
+
+def lacking_body(model: str | Path) -> list[Lack]:
+    """What is missing for `read_body` of a name or a path: a file that is not there."""
+    if str(model) in SHIPPED or Path(model).expanduser().is_file():
+        return []
+    what = f"body model '{model}' is neither a file nor one of {', '.join(SHIPPED)}"
+    return [Lack(what, "give the path of an SMPL, SMPL-H or SMPL-X file (.npz or .pkl)")]
 
 
 def smpl_arrays(*, with_fingers: bool = False) -> Arrays:

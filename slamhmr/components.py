@@ -274,6 +274,7 @@ def file_sha256(path: Path) -> str:
         return str(known[key][2])
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    known = {file: entry for file, entry in known.items() if Path(file).is_file()}
     known[key] = [*stamp, digest]
     with contextlib.suppress(OSError):  # a home that cannot be written: hashed again next time
         memory.parent.mkdir(parents=True, exist_ok=True)

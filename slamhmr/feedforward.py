@@ -20,13 +20,13 @@ from slamhmr.init.trajectory import refine_paths
 from slamhmr.judgement import judge_result
 from slamhmr.multiview import film, seen_anywhere
 from slamhmr.pipeline import Outcome, draw
+from slamhmr.preflight import checked_clip
 from slamhmr.report import Run, assemble_report, provenance
 from slamhmr.reprojection import score
 from slamhmr.runfolder import RunFolder
 from slamhmr.sequence import Sequence
 from slamhmr.threads import bounded_threads
 from slamhmr.types import Observations, Result, SceneState
-from slamhmr.viewfolders import open_clip
 
 FOLDER = "slamhmr-init"
 
@@ -44,9 +44,9 @@ def feed_forward(
     The files are those of `optimize`, without stages. Raises the SlamhmrError kinds.
     """
     torch.manual_seed(config.seed)
-    sequence = open_clip(folder)
-    body = load_body(config.body.model)
     run = RunFolder(out or folder / FOLDER, overwrite=overwrite)
+    sequence = checked_clip(folder, config, run.folder, overwrite=overwrite)
+    body = load_body(config.body.model)
     with bounded_threads(1), run:
         write_text(run.path("config.yaml"), to_yaml(config))
         sequence = footage.prepare(run, sequence, config, progress)

@@ -16,6 +16,7 @@ from slamhmr.export.overlay import write_overlay
 from slamhmr.export.topview import write_topview
 from slamhmr.init.segments import place
 from slamhmr.multiview import film, seen_anywhere
+from slamhmr.preflight import checked_clip
 from slamhmr.report import Run, assemble_report, provenance
 from slamhmr.report_page import write_page
 from slamhmr.reprojection import score
@@ -23,7 +24,6 @@ from slamhmr.runfolder import RunFolder
 from slamhmr.sequence import Sequence
 from slamhmr.threads import bounded_threads
 from slamhmr.types import Result, StageReport
-from slamhmr.viewfolders import open_clip
 from slamhmr.views import notes_on_views
 
 LOG = logging.getLogger(__name__)
@@ -58,9 +58,9 @@ def optimize(
     """
     steps.check_schedule(config)
     torch.manual_seed(config.seed)
-    sequence = open_clip(folder)
-    body = load_body(config.body.model)
     run = RunFolder(out or folder / "slamhmr", overwrite=overwrite)
+    sequence = checked_clip(folder, config, run.folder, overwrite=overwrite)
+    body = load_body(config.body.model)
     with bounded_threads(1), run:
         write_text(run.path("config.yaml"), to_yaml(config))
         run.keep_only(steps.files(config, several_views=len(sequence.views) > 0))

@@ -44,7 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "posterior",
     ),
     ("camera_step",),
-    ("steps", "doctor", "training"),
+    ("steps", "doctor", "training", "preflight"),
     ("multiview",),
     ("pipeline",),
     ("feedforward",),

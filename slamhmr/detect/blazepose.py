@@ -14,7 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from slamhmr.detect.models import find_models
+from slamhmr.components import Lack, lacking_package, require
+from slamhmr.detect.models import find_models, lacking_models
 from slamhmr.errors import BackendError, ConfigError
 from slamhmr.types import Observations, Video
 from slamhmr.video import read_frames
@@ -36,6 +37,13 @@ class Options:
     threads: int = 0  # of each network; 0: as many as the machine has cores, at most 4
 
 
+def lacking(options: Options) -> list[Lack]:
+    """What this backend needs, does not have and cannot fetch by itself."""
+    get = "pip install 'ai-edge-litert>=2.0', or give an observations.npz"
+    runtime = lacking_package("ai_edge_litert", get, distribution="ai-edge-litert", version=">=2.0")
+    return [*runtime, *lacking_models(options.landmarks, _folder(options))]
+
+
 def detect(
     video: Video, options: Options, *, cuts: tuple[int, ...] = (), progress: bool
 ) -> Observations:
@@ -48,6 +56,7 @@ def detect(
     from slamhmr.detect.observe import observe
 
     _check(options)
+    require(lacking(options))
     search = _search(video, options, cuts)
     looks = search.run(_watched(video, progress))
     tracks = track_people(looks, video.fps, options.longest_gap, cuts)
@@ -83,8 +92,7 @@ def _search(
     from slamhmr.detect.landmarks import LandmarkNetwork
     from slamhmr.detect.search import Search
 
-    folder = Path(options.models).expanduser() if options.models is not None else None
-    detector, landmarks = find_models(options.landmarks, folder)
+    detector, landmarks = find_models(options.landmarks, _folder(options))
     threads = options.threads if options.threads > 0 else min(4, os.cpu_count() or 1)
     return Search(
         detector=PersonDetector(detector, threads, options.detector_score),
@@ -96,6 +104,10 @@ def _search(
         limit=options.max_people,
         cuts=cuts,
     )
+
+
+def _folder(options: Options) -> Path | None:
+    return Path(options.models).expanduser() if options.models is not None else None
 
 
 def _watched(video: Video, progress: bool) -> Iterator[tuple[int, np.ndarray]]:

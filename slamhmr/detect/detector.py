@@ -78,13 +78,8 @@ class Interpreter:
     threads: int
 
     def __post_init__(self) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter as LiteRt
-        except ImportError as e:
-            raise MissingAsset(
-                "package 'ai-edge-litert' is not installed, which detector 'blazepose' needs; "
-                "install it (pip install ai-edge-litert) or give an observations.npz"
-            ) from e
+        from ai_edge_litert.interpreter import Interpreter as LiteRt
+
         try:
             self._net = LiteRt(str(self.path), num_threads=self.threads)
         except ValueError as e:

@@ -5,15 +5,14 @@ package itself is never imported. The heavy landmark network is not in the wheel
 local file (npm package @mediapipe/pose 0.5.1675469404, Apache-2.0).
 """
 
-import hashlib
 import logging
-import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+from slamhmr.components import Lack, cache_root, lacking_file, require
 from slamhmr.errors import MissingAsset
 
 log = logging.getLogger(__name__)
@@ -34,9 +33,7 @@ IN_WHEEL = (DETECTOR, FULL)
 
 def cache_folder() -> Path:
     """Folder of fetched models: `$SLAMHMR_CACHE/blazepose`, else `~/.cache/slamhmr/blazepose`."""
-    root = os.environ.get("SLAMHMR_CACHE")
-    base = Path(root).expanduser() if root else Path.home() / ".cache" / "slamhmr"
-    return base / "blazepose"
+    return cache_root() / "blazepose"
 
 
 def find_models(variant: str, folder: Path | None) -> tuple[Path, Path]:
@@ -46,27 +43,33 @@ def find_models(variant: str, folder: Path | None) -> tuple[Path, Path]:
     from PyPI when a file of the wheel is missing. Raises MissingAsset naming the file and where
     to get it.
     """
-    names = (DETECTOR, f"pose_landmark_{variant}.tflite")
-    if folder is not None:
-        return _checked(folder, names[0]), _checked(folder, names[1])
-    cache = cache_folder()
-    if any(name in IN_WHEEL and not (cache / name).is_file() for name in names):
-        _fill_cache(cache)
-    return _checked(cache, names[0]), _checked(cache, names[1])
+    names = _names(variant)
+    place = folder or cache_folder()
+    if folder is None and any(_fetchable(place / name) for name in names):
+        _fill_cache(place)
+    require([lack for name in names for lack in _lacking(place, name)])
+    return place / names[0], place / names[1]
 
 
-def _checked(folder: Path, name: str) -> Path:
-    """Path of a model file whose sha256 is the published one."""
-    path = folder / name
-    if not path.is_file():
-        raise MissingAsset(f"model '{name}' is not in '{folder}'; {_remedy(name)}")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != SHA256[name]:
-        raise MissingAsset(
-            f"model '{path}' has sha256 {digest[:12]}..., expected {SHA256[name][:12]}...; "
-            f"delete it, then {_remedy(name)}"
-        )
-    return path
+def lacking_models(variant: str, folder: Path | None) -> list[Lack]:
+    """What of the detector and the landmark network `variant` is neither there nor fetched."""
+    place = folder or cache_folder()
+    names = [name for name in _names(variant) if folder is not None or not _fetchable(place / name)]
+    return [lack for name in names for lack in _lacking(place, name)]
+
+
+def _names(variant: str) -> tuple[str, str]:
+    return DETECTOR, f"pose_landmark_{variant}.tflite"
+
+
+def _fetchable(path: Path) -> bool:
+    """True for a file of the cache that is not there yet and that the wheel holds."""
+    return path.name in IN_WHEEL and not path.is_file()
+
+
+def _lacking(folder: Path, name: str) -> list[Lack]:
+    """A model file that is not there or whose sha256 is not the published one."""
+    return lacking_file(folder / name, "BlazePose network", _remedy(name), sha256=SHA256[name])
 
 
 def _remedy(name: str) -> str:
@@ -135,4 +138,5 @@ def _unpack(wheel: Path, scratch: Path, cache: Path) -> None:
     except zipfile.BadZipFile as e:
         raise MissingAsset(_no_download(f"'{wheel.name}' is damaged")) from e
     for name in IN_WHEEL:
-        _checked(scratch, name).replace(cache / name)
+        require(_lacking(scratch, name))
+        (scratch / name).replace(cache / name)

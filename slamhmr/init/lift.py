@@ -15,6 +15,7 @@ from torch import Tensor
 from priors.checkpoints import CheckpointError
 from priors.lifter import FPS, Lifted, Lifter, crop, decode, load_lifter
 from slamhmr.body import BodyModel, forward_points
+from slamhmr.components import Lack, lacking_file, require
 from slamhmr.errors import InputError, MissingAsset
 from slamhmr.geometry import bearings as to_bearings
 from slamhmr.geometry import between, nearest_rows, rigid, shot_numbers
@@ -52,6 +53,14 @@ class _Track:
     world_from_cam: Float[Tensor, "S 3 3"]
 
 
+def lacking(options: Options) -> list[Lack]:
+    """Weights of the user's own that are not there; the package's are."""
+    if options.weights == "":
+        return []
+    get = "train them (slamhmr train lifter), or leave options.lift.weights unset for the package's"
+    return lacking_file(options.weights, "weights of init 'lift'", get)
+
+
 def initialise(
     observations: Observations,
     cameras: CameraTrack,
@@ -72,6 +81,7 @@ def initialise(
             f"observations have {frames} frames, cameras {len(cameras.world_from_cam)}; "
             "both must come from the same frames (cameras.npz)"
         )
+    require(lacking(options))
     network = _network(options)
     points, confidence = _all_keypoints(observations, options)
     seen = (confidence > 0).sum(dim=-1) >= options.min_points

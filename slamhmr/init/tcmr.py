@@ -23,10 +23,15 @@ from priors.checkpoints import CheckpointError
 from priors.tcmr import FEATURES, TCMR, Ends, Estimate, load_tcmr
 from slamhmr.artifacts import read_arrays
 from slamhmr.body import BodyModel, rest_points
+from slamhmr.components import Lack, lacking_file, require
 from slamhmr.errors import InputError, MissingAsset
 from slamhmr.geometry import bearings, nearest_rows, rigid, rotation_between, runs, shot_numbers
 from slamhmr.types import CameraTrack, Initial, Observations
 
+WHERE = (
+    "get TCMR's checkpoint (github.com/hongsukchoi/TCMR_RELEASE), run `slamhmr convert` on it and "
+    "set options.tcmr.checkpoint=FILE.safetensors"
+)
 KEYS = ("person_id", "features", "crops")
 FPS = 30.0  # of the training data, or 25
 LEAST_SCALE = 0.05  # of the weak-perspective camera: a person fills at least a fifteenth of a crop
@@ -42,6 +47,19 @@ class Options:
     features: str = ""  # npz, see the module
     ends: Ends = "held"  # "demo": the official windows, single frames at the ends of a track
     device: str = "cpu"
+
+
+def lacking(options: Options) -> list[Lack]:
+    """Weights or features that are not there."""
+    return [
+        *lacking_file(options.checkpoint, "weights of init 'tcmr'", WHERE),
+        *lacking_file(
+            options.features,
+            "image features of init 'tcmr'",
+            f"set options.tcmr.features=FILE.npz with person_id (N,), features (N,T,{FEATURES}) "
+            "and crops (N,T,3)",
+        ),
+    ]
 
 
 @dataclass(frozen=True)
@@ -63,9 +81,11 @@ def initialise(
 
     Every unbroken run of frames within a shot (`cuts`: first frames of new ones) is a clip of its
     own. In frames without features a person keeps the nearest one's pose, of the same shot where
-    there is any, with confidence 0. Raises MissingAsset without a usable checkpoint, InputError
-    for a features file that is missing, damaged or does not fit the observations.
+    there is any, with confidence 0. Raises MissingAsset without a usable checkpoint or
+    without features, InputError for a features file that is damaged or does not fit the
+    observations.
     """
+    require(lacking(options))
     evidence = _read(options.features, observations)
     network = _network(options)
     shot = shot_numbers(evidence.seen.shape[1], cuts)
@@ -92,11 +112,6 @@ def initialise(
 
 
 def _network(options: Options) -> TCMR:
-    if options.checkpoint == "":
-        raise MissingAsset(
-            "init 'tcmr' needs a checkpoint: `slamhmr convert` the official one and set "
-            "options.tcmr.checkpoint=FILE.safetensors"
-        )
     try:
         return load_tcmr(Path(options.checkpoint).expanduser()).to(options.device)
     except CheckpointError as error:
@@ -104,11 +119,6 @@ def _network(options: Options) -> TCMR:
 
 
 def _read(name: str, observations: Observations) -> _Evidence:
-    if name == "":
-        raise InputError(
-            "init 'tcmr' needs image features: set options.tcmr.features=FILE.npz with person_id "
-            f"(N,), features (N,T,{FEATURES}) and crops (N,T,3)"
-        )
     path = Path(name).expanduser()
     arrays = read_arrays(path, KEYS)
     missing = [key for key in KEYS if key not in arrays]

@@ -24,6 +24,7 @@ from priors.wham_body import Body, BodyPoints
 from priors.wham_mirror import predict_averaged
 from priors.wham_world import Motion, Trajectory
 from slamhmr.body import BodyModel
+from slamhmr.components import Lack, lacking_file, require
 from slamhmr.errors import ConfigError, InputError, MissingAsset
 from slamhmr.geometry import nearest_rows, rigid, shot_numbers
 from slamhmr.init.wham_start import MIDDLE, Beginning, begin, points_of
@@ -72,6 +73,15 @@ class _Found:
     betas: Float[Tensor, "B"]
 
 
+def lacking(options: Options) -> list[Lack]:
+    """Weights that are not there, and features that are asked for and not there."""
+    lacks = lacking_file(options.checkpoint, "weights of init 'wham'", WHERE)
+    if options.features != "":
+        get = "give an npz of them or leave options.wham.features unset"
+        lacks += lacking_file(options.features, "features of init 'wham'", get)
+    return lacks
+
+
 def initialise(
     observations: Observations,
     cameras: CameraTrack,
@@ -93,6 +103,7 @@ def initialise(
             f"observations have {frames} frames, cameras {len(cameras.world_from_cam)}; "
             "both must come from the same frames (cameras.npz)"
         )
+    require(lacking(options))
     network, order = _network(options)
     features = _features(options, people, frames)
     found = tracks(observations, cameras, options.min_points, features, cuts)
@@ -111,8 +122,6 @@ def initialise(
 
 def _network(options: Options) -> tuple[Wham, tuple[str, ...]]:
     """Weights and the order of their contacts."""
-    if options.checkpoint == "":
-        raise MissingAsset(f"init 'wham' has no weights; {WHERE}")
     try:
         network, card = load_wham(Path(options.checkpoint).expanduser())
     except CheckpointError as error:
@@ -141,8 +150,6 @@ def _features(options: Options, people: int, frames: int) -> Float[Tensor, "N T 
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = [np.asarray(file[name], dtype=np.float32) for name in names]
-    except FileNotFoundError as error:
-        raise InputError(f"features '{path}' do not exist (options.wham.features)") from error
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"features '{path}' are no npz file with {' and '.join(names)} (options.wham.features)"

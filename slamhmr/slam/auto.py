@@ -8,6 +8,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from slamhmr.components import Lack, require
 from slamhmr.errors import BackendError
 from slamhmr.slam import rotation, sfm, static
 from slamhmr.slam.classify import Motion, classify, telling_pairs
@@ -35,6 +36,14 @@ class Options:
     refine_focal: bool = False  # it was guessed: take what the background says, where it does
 
 
+def lacking(options: Options) -> list[Lack]:
+    """What a camera that may travel needs and does not have."""
+    if options.assume in ("static", "rotation"):
+        return []
+    otherwise = "or say that it does not travel: options.auto.assume=static|rotation"
+    return [Lack(lack.what, f"{lack.get}, {otherwise}") for lack in sfm.lacking(sfm.Options())]
+
+
 def track_camera(
     video: Video,
     observations: Observations,
@@ -48,8 +57,10 @@ def track_camera(
     `assume` states the motion: static skips all measuring, moving only excludes static. The numbers
     of the decision stand in `notes`. Raises BackendError when the background cannot be followed or
     when the path of a travelling camera fails its checks (see `slam.checks`) and `allow_degraded`
-    is false; a camera that only sways is then taken to turn, and the notes say so.
+    is false; a camera that only sways is then taken to turn, and the notes say so. Raises
+    MissingAsset if it may travel and pycolmap is not there.
     """
+    require(lacking(options))
     if options.assume == "static":
         return static.track_camera(
             video, observations, intrinsics, static.Options(), progress=progress

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slamhmr.components import Lack, lacking_package, require
 from slamhmr.errors import BackendError
 from slamhmr.slam.focal import focal_note
 from slamhmr.slam.paths import Path, trusted_paths
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 STEP = 12.0  # px at 640 px width that the background moves between keyframes
 NEAREST, FURTHEST = 3, 6  # frames between keyframes
+PYCOLMAP = ">=4.0,<5"  # as in setup.py
 LEAST_SHARE = 0.5  # of the frames that must have a pose
 
 
@@ -35,6 +37,12 @@ class Options:
     refine_focal: bool = False  # it was guessed: take what the reconstruction says, where it does
 
 
+def lacking(options: Options) -> list[Lack]:
+    """What this backend needs and does not have: pycolmap of the version whose calls it makes."""
+    get = f"pip install 'pycolmap{PYCOLMAP}'"
+    return lacking_package("pycolmap", get, version=PYCOLMAP)
+
+
 def track_camera(
     video: Video,
     observations: Observations,
@@ -45,8 +53,10 @@ def track_camera(
 ) -> CameraTrack:
     """Path of a camera that the user says travels, in an arbitrary scale, frame 0 at identity.
 
-    Raises BackendError when the reconstruction fails its checks, unless `allow_degraded`.
+    Raises BackendError when the reconstruction fails its checks, unless `allow_degraded`,
+    MissingAsset without pycolmap.
     """
+    require(lacking(options))
     tracks = follow_background(
         video,
         observations,

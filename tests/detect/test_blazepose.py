@@ -1,6 +1,5 @@
 """The backend as the pipeline calls it: settings, errors, and the real networks on real pixels."""
 
-import sys
 from pathlib import Path
 
 import cv2
@@ -10,7 +9,6 @@ import torch
 
 from slamhmr.detect import blazepose, models
 from slamhmr.detect.blazepose import Options, detect
-from slamhmr.detect.detector import Interpreter
 from slamhmr.detect.landmarks import LANDMARKS
 from slamhmr.detect.observe import keypoint_landmarks
 from slamhmr.errors import BackendError, ConfigError, MissingAsset
@@ -49,9 +47,9 @@ def test_impossible_settings_are_refused(tmp_path: Path, settings: dict, message
 
 
 def test_missing_runtime_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(MissingAsset, match="pip install ai-edge-litert"):
-        Interpreter(tmp_path / "net.tflite", 1)
+    monkeypatch.setattr("slamhmr.components.installed", lambda *_: None)
+    with pytest.raises(MissingAsset, match="'ai-edge-litert' is not installed; pip install"):
+        detect(video(tmp_path / "v.mp4"), Options(), progress=False)
 
 
 def test_nobody_is_an_error_that_says_how_small_was_looked_for(tmp_path: Path, monkeypatch):

@@ -81,7 +81,7 @@ def test_a_wheel_without_the_files_is_refused(cache, monkeypatch):
 
 def test_a_given_folder_is_the_only_place_looked_at(cache, tmp_path, monkeypatch):
     calls = fake_pip(monkeypatch, {})
-    with pytest.raises(MissingAsset, match=r"is not in.*pip download"):
+    with pytest.raises(MissingAsset, match=r"does not exist; .*pip download"):
         models.find_models("full", tmp_path)
     (tmp_path / "pose_detection.tflite").write_bytes(b"old")
     with pytest.raises(MissingAsset, match=r"sha256.*expected 9ba9dd3d"):

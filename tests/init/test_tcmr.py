@@ -40,7 +40,10 @@ def network() -> TCMR:
 def options(network: TCMR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tcmr.Options:
     """Features of two people; the network is not read from disk (330 MB) but handed over."""
     monkeypatch.setattr(tcmr, "load_tcmr", lambda _: network)
-    return tcmr.Options(checkpoint="tcmr.safetensors", features=str(write(tmp_path)))
+    (tmp_path / "tcmr.safetensors").touch()
+    return tcmr.Options(
+        checkpoint=str(tmp_path / "tcmr.safetensors"), features=str(write(tmp_path))
+    )
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -181,9 +184,10 @@ def test_wrong_features_are_one_line(tmp_path, options, body, changes, words):
 
 
 def test_what_is_missing_is_named(tmp_path: Path, body: BodyModel):
-    with pytest.raises(InputError, match=r"options.tcmr.features=FILE.npz"):
+    with pytest.raises(MissingAsset, match=r"options.tcmr.features=FILE.npz") as both:
         start(tcmr.Options(), body)
-    with pytest.raises(InputError, match="does not exist"):
+    assert "slamhmr convert" in str(both.value)
+    with pytest.raises(MissingAsset, match="none.npz' does not exist"):
         start(tcmr.Options(features=str(tmp_path / "none.npz")), body)
     features = str(write(tmp_path))
     with pytest.raises(MissingAsset, match="slamhmr convert"):
@@ -194,4 +198,4 @@ def test_what_is_missing_is_named(tmp_path: Path, body: BodyModel):
         start(other, body)
     np.savez(tmp_path / "features.npz", person_id=np.array([5, 9]))
     with pytest.raises(InputError, match="lacks 'features'"):
-        start(tcmr.Options(features=features), body)
+        start(other, body)

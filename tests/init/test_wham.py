@@ -1,6 +1,7 @@
 """The start from WHAM: what the network is given and what is made of its words, without weights."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,10 +79,11 @@ def quick_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def filled(monkeypatch: pytest.MonkeyPatch) -> Options:
+def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
     """Options whose checkpoint is the golden network, not read from disk."""
     monkeypatch.setattr("slamhmr.init.wham.load_wham", lambda _: (network_of_motion(), {}))
-    return Options(checkpoint="filled.safetensors")
+    (tmp_path / "filled.safetensors").touch()
+    return Options(checkpoint=str(tmp_path / "filled.safetensors"))
 
 
 def knowing(scene: Scene, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> list[Clip]:
@@ -134,7 +136,7 @@ def knowing(scene: Scene, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> l
 def test_a_network_that_says_the_truth_gives_the_truth(scene, seen, body, monkeypatch):
     """Pelvis from mid-hip, contacts in our order, the pelvis's velocity in the root's axes."""
     asked = knowing(scene, body, monkeypatch)
-    initial = initialise(*seen, body, Options(checkpoint="x"))
+    initial = initialise(*seen, body, Options(checkpoint=__file__))
     cam_from_world = invert(scene.world_from_cam)[None].expand(2, -1, -1, -1)
     pelvis = apply(cam_from_world, scene.pelvis[:, :, None])[:, :, 0]
     torch.testing.assert_close(initial.cam_from_root[..., :3, 3], pelvis, rtol=0, atol=0.02)

@@ -1,0 +1,89 @@
+"""What a run is going to lack: all of it, before any work is done and any folder is made."""
+
+from pathlib import Path
+
+from slamhmr.body_files import lacking_body
+from slamhmr.components import Lack, lacking_gpu, require
+from slamhmr.config import Config, backend_options
+from slamhmr.errors import InputError
+from slamhmr.registry import backend
+from slamhmr.sequence import Sequence
+from slamhmr.sources import choose
+from slamhmr.viewfolders import VIEWS, open_clip
+
+# What a step leaves in its run folder; where it stands, the step may not have to run.
+LEAVES = {"detect": "1_observations.npz", "slam": "2_cameras.npz", "init": "3_initial.npz"}
+FILES = {"detect": "observations.npz", "slam": "cameras.npz", "init": "initial.npz"}
+DEFAULTS = {"detect": "blazepose", "slam": "auto", "init": "lift"}
+LEAST_GIB = 1.0  # of a GPU that the solve is to run on: CUDA's own context and a short clip
+
+
+def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) -> Sequence:
+    """The sequence of a directory, after asking every backend of the run what it lacks.
+
+    A step that has left its file in the run folder `run` is not asked, unless `overwrite`: what a
+    machine with a GPU has made can be worked on without one (the step asks again if it must run).
+    Raises MissingAsset with every lack and what gets it, InputError and ConfigError as `open_clip`.
+    """
+    lacks = lacking_body(config.body.model)
+    if config.device == "cuda":
+        lacks += lacking_gpu("device=cuda", LEAST_GIB)
+    try:
+        sequence = open_clip(folder)
+    except InputError as e:
+        names = [(kind, choose(getattr(config, kind), None, DEFAULTS[kind])) for kind in LEAVES]
+        lacks = [*lacking_backends(names, config), *lacks]
+        if len(lacks) > 0:
+            require([Lack(str(e), "give --seq a sequence directory (README)"), *lacks])
+        raise
+    views = [sequence, *sequence.views]
+    folders = [run / VIEWS / view for view in _names(sequence)] if len(views) > 1 else [run]
+    chosen: list[tuple[str, str]] = []
+    inputs: list[Lack] = []
+    for view, own in zip(views, folders, strict=True):
+        done = [kind for kind in LEAVES if (own / LEAVES[kind]).exists() and not overwrite]
+        names = [pair for pair in backends(view, config) if pair[0] not in done]
+        inputs += _lacking_inputs(view, names)
+        chosen += names
+    require([*inputs, *lacking_backends(chosen, config), *lacks])
+    return sequence
+
+
+def backends(view: Sequence, config: Config) -> list[tuple[str, str]]:
+    """Kind and name of the backends that make steps 1 to 3 of a view."""
+    default = {**DEFAULTS, **({"slam": "static"} if view.settings.camera == "static" else {})}
+    given = _given(view)
+    return [(kind, choose(getattr(config, kind), given[kind], default[kind])) for kind in LEAVES]
+
+
+def lacking_backends(chosen: list[tuple[str, str]], config: Config) -> list[Lack]:
+    """What the backends, by kind and name, lack with their options of the configuration."""
+    lacks: list[Lack] = []
+    for kind, name in dict.fromkeys(chosen):
+        module = backend(kind, name)
+        if name != "file" and hasattr(module, "lacking"):
+            lacks += module.lacking(backend_options(module.Options, name, config))
+    return lacks
+
+
+def _given(view: Sequence) -> dict[str, Path | None]:
+    return {"detect": view.observations, "slam": view.cameras, "init": view.initial}
+
+
+def _names(sequence: Sequence) -> list[str]:
+    return [sequence.view_name, *(view.folder.name for view in sequence.views)]
+
+
+def _lacking_inputs(view: Sequence, chosen: list[tuple[str, str]]) -> list[Lack]:
+    """Pixels and files that the backends are to read and the sequence directory does not have."""
+    given = _given(view)
+    files = [
+        Lack(f"'{FILES[kind]}' is not in '{view.folder}', {kind}=file reads it", "put it there")
+        for kind, name in chosen
+        if name == "file" and given[kind] is None
+    ]
+    wanted = [f"{kind}={name}" for kind, name in chosen if kind != "init" and name != "file"]
+    if view.video is not None or len(wanted) == 0:
+        return files
+    what = f"'{view.folder}' holds no video, which {' and '.join(wanted)} needs"
+    return [*files, Lack(what, "put video.mp4 or images/ there")]

@@ -98,6 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     calibration.set_defaults(run=_calibration)
 
     doctor = commands.add_parser("doctor", help="what is installed, what is missing, what it gives")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.add_argument("--config", type=Path, action="append", default=[], metavar="FILE")
+    doctor.add_argument("overrides", nargs="*", metavar="key=value", help="as for optimize")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -246,12 +249,15 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(_: argparse.Namespace) -> int:
-    from slamhmr.doctor import diagnose
+def _doctor(options: argparse.Namespace) -> int:
+    import json
 
-    findings, complete = diagnose()
-    print(findings)
-    return 0 if complete else 2
+    from slamhmr.doctor import diagnose
+    from slamhmr.doctor_page import page
+
+    findings = diagnose(options.config, options.overrides)
+    print(json.dumps(findings, indent=2) if options.json else page(findings))
+    return 0 if findings["complete"] else 2
 
 
 def _tell(outcome: "Outcome") -> int:

@@ -13,7 +13,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,11 +80,79 @@ class Installed:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A package or file that somebody asked about and that is there as it must be."""
+
+    what: str
+    version: str = ""  # of a package, with the commit of an installation from git
+    path: Path | None = None  # of a file
+    expected: str = ""  # its sha256, where one is known
+
+
+@dataclass(frozen=True)
 class Gpu:
     """A CUDA device."""
 
     name: str
     gib: float  # memory in all
+
+
+@dataclass(frozen=True)
+class Component:
+    """A package that is no backend's alone: what it gives and how to get it."""
+
+    package: str  # name for pip
+    gives: str
+    get: str
+    needed: bool = False  # nothing works without it
+    module: str = ""  # where that is not the name for pip
+    version: str = ""  # range that our code was written for
+
+
+# What `slamhmr doctor` asks about besides the backends, which say themselves what they lack.
+COMPONENTS: tuple[Component, ...] = (
+    Component("torch", "everything", "pip install slamhmr", True, version=">=2.6,<2.14"),
+    Component("numpy", "everything", "pip install slamhmr", True, version=">=1.26"),
+    Component("scipy", "everything", "pip install slamhmr", True, version=">=1.11"),
+    Component("roma", "everything", "pip install slamhmr", True, version=">=1.5"),
+    Component("omegaconf", "everything", "pip install slamhmr", True, version=">=2.4"),
+    Component("jaxtyping", "everything", "pip install slamhmr", True, version=">=0.3"),
+    Component("tqdm", "everything", "pip install slamhmr", True),
+    Component("safetensors", "our own weights", "pip install slamhmr", True),
+    Component("av", "reading and writing video", "pip install 'av>=12'", True, version=">=12"),
+    Component(
+        "opencv-python-headless", "images and pictures", "pip install slamhmr", True, module="cv2"
+    ),
+    Component(
+        "ai-edge-litert", "people from pixels", "pip install slamhmr", module="ai_edge_litert"
+    ),
+    Component(
+        "pycolmap",
+        "the path of a travelling camera",
+        "pip install 'pycolmap>=4.0,<5'",
+        version=">=4.0,<5",
+    ),
+    Component("smplx", "comparing body models with the official code", "pip install smplx"),
+    Component("anny", "making the default body anew", "pip install 'slamhmr[body]'"),
+)
+_WATCHED: ContextVar[list[Found] | None] = ContextVar("watched", default=None)
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[list[Found]]:
+    """Collects what the functions below find, for who wants to show it."""
+    found: list[Found] = []
+    token = _WATCHED.set(found)
+    try:
+        yield found
+    finally:
+        _WATCHED.reset(token)
+
+
+def _note(found: Found) -> None:
+    watched = _WATCHED.get()
+    if watched is not None:
+        watched.append(found)
 
 
 def lacking_package(
@@ -109,13 +178,13 @@ def lacking_package(
     found = installed(module, name, str(python or ""))
     if found is None:
         return [Lack(f"package '{name}' is not installed{where}", get)]
-    if version == "":
-        return []
-    if found.version is None:
+    if version != "" and found.version is None:
         return [Lack(f"package '{name}'{where} does not tell its version, needed: {version}", get)]
-    if not in_range(found.version, version):
+    if version != "" and not in_range(found.version or "", version):
         is_there = f"package '{name}' is installed{where} as {found.version}"
         return [Lack(f"{is_there}, needed: {version}", get)]
+    commit = f" (commit {found.commit[:12]})" if found.commit else ""
+    _note(Found(f"package '{name}'{where}", f"{found.version or 'unknown version'}{commit}"))
     return []
 
 
@@ -143,6 +212,7 @@ def lacking_file(
         kind = "is a folder" if file.is_dir() else "does not exist"
         return [Lack(f"{what}: '{path}' {kind}", get)]
     if not sha256:
+        _note(Found(what, path=file))
         return []
     try:
         digest = file_sha256(file)
@@ -150,6 +220,7 @@ def lacking_file(
         return [Lack(f"{what}: '{path}' cannot be read ({e.strerror})", get)]
     if digest != sha256.lower():
         return [Lack(f"{what}: '{path}' has sha256 {digest}, expected {sha256.lower()}", get)]
+    _note(Found(what, path=file, expected=digest))
     return []
 
 

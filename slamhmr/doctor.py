@@ -1,114 +1,178 @@
 """What is installed, what is missing, what each missing piece would give and how to get it."""
 
-import importlib.metadata
 import os
 import platform
 import shutil
-from dataclasses import dataclass
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from slamhmr import __version__
-from slamhmr.config import config_folder
-from slamhmr.detect.models import IN_WHEEL, cache_folder
-from slamhmr.errors import SlamhmrError
-
-GOOD, MISSING = "ok", "--"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """An installable package: what it gives and how to get it."""
-
-    package: str
-    gives: str
-    get: str
-    needed: bool  # nothing works without it
-
-
-PIECES: tuple[Piece, ...] = (
-    *(
-        Piece(name, "everything", "pip install slamhmr", True)
-        for name in ("torch", "numpy", "scipy", "roma", "omegaconf", "jaxtyping", "tqdm")
-    ),
-    Piece("av", "reading and writing video", "pip install av", True),
-    Piece("opencv-python-headless", "images and pictures", "pip install slamhmr", True),
-    Piece("ai-edge-litert", "people from pixels (detect=blazepose)", "pip install slamhmr", False),
-    Piece("pycolmap", "the path of a moving camera (slam=sfm)", "pip install slamhmr", False),
-    Piece("smplx", "comparing body models with the official code", "pip install smplx", False),
-    Piece("anny", "making the default body anew", "pip install 'slamhmr[body]'", False),
+from slamhmr.components import (
+    COMPONENTS,
+    Component,
+    Found,
+    Lack,
+    devices,
+    file_sha256,
+    lacking_file,
+    lacking_package,
+    torch_cuda,
+    watching,
 )
-HEAVY_MODEL = "pose_landmark_heavy.tflite"
+from slamhmr.config import Config, backend_options, config_folder, load_config
+from slamhmr.detect.models import HEAVY, IN_WHEEL, SHA256, cache_folder
+from slamhmr.errors import SlamhmrError
+from slamhmr.registry import TABLES, backend
+
+TOOLS = {  # programs that are asked for their version: what they give, how to get them
+    "ffmpeg": (
+        ("-version",),
+        "nothing needed: video goes through PyAV",
+        "apt install ffmpeg",
+    ),
+    "sbatch": (("--version",), "cluster jobs (Slurm)", "run it on a login node of the cluster"),
+}
+ANSWER_S = 10.0  # s that a program may take to tell its version
+Findings = dict[str, Any]
 
 
-def diagnose() -> tuple[str, bool]:
-    """The findings as text, and whether `optimize` can run on a sequence with observations."""
-    lines = [
-        f"slamhmr {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        f"{os.cpu_count()} processors, {shutil.disk_usage('.').free / 1e9:.0f} GB free here",
-        "",
-        "packages",
-    ]
-    versions = {piece.package: _version(piece.package) for piece in PIECES}
-    for piece in PIECES:
-        version = versions[piece.package]
-        if version is not None:
-            lines.append(f"  {GOOD}  {piece.package} {version}")
-        else:
-            lines.append(f"  {MISSING}  {piece.package}: gives {piece.gives}; {piece.get}")
-    complete = all(versions[piece.package] is not None for piece in PIECES if piece.needed)
-    lines += ["", "models and files", *_models()]
-    settings, found = _settings()
-    lines += [settings, "", *_accelerator(versions["torch"])]
-    lines.append(_verdict(versions, complete and found))
-    return "\n".join(lines), complete and found
+def diagnose(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Findings:
+    """Everything found, as JSON's types; `complete` is whether `optimize` can run at all.
 
-
-def _version(package: str) -> str | None:
+    `files` and `overrides` are those of `optimize`: backends are asked with these options, so the
+    weights that they name are looked at too. Raises ConfigError for settings that are wrong.
+    """
+    packages = [_package(component) for component in COMPONENTS]
+    missing = [found for found in packages if found["needed"] and len(found["lacks"]) > 0]
+    findings: Findings = {
+        "slamhmr": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "free_gb": round(shutil.disk_usage(".").free / 1e9),
+        "packages": packages,
+        "models": [_model(name) for name in (*IN_WHEEL, HEAVY)],
+        "programs": [_program(name) for name in TOOLS],
+        "gpu": _gpu(),
+        "backends": [],
+    }
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _models() -> list[str]:
-    cache = cache_folder()
-    missing = [name for name in IN_WHEEL if not (cache / name).is_file()]
-    lines = []
-    if len(missing) == 0:
-        lines.append(f"  {GOOD}  BlazePose networks in {cache}")
-    else:
-        how = "fetched from PyPI (36 MB) at the first use; offline: options.blazepose.models=FOLDER"
-        lines.append(f"  {MISSING}  BlazePose networks: give people from pixels; {how}")
-    if (cache / HEAVY_MODEL).is_file():
-        lines.append(f"  {GOOD}  {HEAVY_MODEL}")
-    else:
-        how = "npm package @mediapipe/pose, then options.blazepose.models=FOLDER"
-        lines.append(f"  {MISSING}  {HEAVY_MODEL}: gives better limbs at 3 times the cost; {how}")
-    lines.append(f"  {GOOD}  default body, shipped; licensed SMPL files through --body-model PATH")
-    return lines
-
-
-def _settings() -> tuple[str, bool]:
-    try:
-        return f"  {GOOD}  settings in {config_folder()}", True
+        findings["settings"] = {"folder": str(config_folder()), "error": None}
     except SlamhmrError as e:
-        return f"  {MISSING}  settings: {e}", False
+        findings["settings"] = {"folder": None, "error": str(e)}
+    complete = len(missing) == 0 and findings["settings"]["error"] is None
+    if complete:
+        config = load_config(files, overrides)
+        findings["backends"] = _backends(config)
+        findings["body"] = config.body.model
+    return {**findings, "complete": complete, "verdict": _verdict(findings, complete)}
 
 
-def _accelerator(torch_version: str | None) -> list[str]:
-    if torch_version is None:
-        return []
-    import torch
+def _package(component: Component) -> Findings:
+    with watching() as found:
+        lacks = lacking_package(
+            component.module or component.package,
+            component.get,
+            distribution=component.package,
+            version=component.version,
+        )
+    return {
+        "name": component.package,
+        "version": found[0].version if len(found) > 0 else None,
+        "gives": component.gives,
+        "needed": component.needed,
+        "lacks": _lacks(lacks),
+    }
 
-    if not torch.cuda.is_available():
-        return ["no CUDA device: not needed, everything runs on the processor"]
-    return [f"CUDA device: {torch.cuda.get_device_name()} (not needed)"]
+
+def _model(name: str) -> Findings:
+    """A network of BlazePose in the cache; the light ones come by themselves."""
+    get = "fetched from PyPI (36 MB) at the first use; offline: options.blazepose.models=FOLDER"
+    if name == HEAVY:
+        get = "better limbs at 3 times the cost: npm pack @mediapipe/pose, then "
+        get += "options.blazepose.models=FOLDER options.blazepose.landmarks=heavy"
+    with watching() as found:
+        path = cache_folder() / name
+        lacks = lacking_file(path, "BlazePose network", get, sha256=SHA256[name])
+    return {"name": name, "found": [_found(one) for one in found], "lacks": _lacks(lacks)}
 
 
-def _verdict(versions: dict[str, str | None], complete: bool) -> str:
+def _program(name: str) -> Findings:
+    arguments, gives, get = TOOLS[name]
+    path = shutil.which(name)
+    version = None
+    if path is not None:
+        try:
+            done = subprocess.run(
+                [path, *arguments], capture_output=True, text=True, timeout=ANSWER_S, check=False
+            )
+            version = (done.stdout.strip().splitlines() or ["does not tell its version"])[0]
+        except (OSError, subprocess.TimeoutExpired) as e:
+            version = f"cannot be run: {e}"
+    return {"name": name, "path": path, "version": version, "gives": gives, "get": get}
+
+
+def _gpu() -> Findings:
+    """CUDA devices, the driver, and the CUDA version that torch was built for."""
+    driver = Path("/proc/driver/nvidia/version")
+    words = driver.read_text(encoding="utf-8").split() if driver.is_file() else []
+    numbers = [word for word in words if word.replace(".", "").isdigit() and "." in word]
+    return {
+        "devices": [{"name": gpu.name, "gib": round(gpu.gib, 1)} for gpu in devices()],
+        "driver": numbers[0] if len(numbers) > 0 else None,
+        "torch_cuda": torch_cuda(),
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }
+
+
+def _backends(config: Config) -> list[Findings]:
+    """Every registered backend: what it found and what it lacks with the options of `config`."""
+    rows = []
+    for kind, table in TABLES.items():
+        for name in sorted(set(table) - {"file"}):
+            module = backend(kind, name)
+            with watching() as found:
+                options = backend_options(module.Options, name, config)
+                lacks = module.lacking(options) if hasattr(module, "lacking") else []
+            about = (module.__doc__ or "").strip().splitlines()[0]
+            rows.append(
+                {
+                    "name": f"{kind}={name}",
+                    "about": about,
+                    "found": [_found(one) for one in found],
+                    "lacks": _lacks(lacks),
+                }
+            )
+    return rows
+
+
+def _found(found: Found) -> Findings:
+    if found.path is None:
+        return {"what": found.what, "version": found.version}
+    size = found.path.stat().st_size
+    digest = file_sha256(found.path)
+    known = "as expected" if found.expected == digest else "nobody's to compare with here"
+    return {
+        "what": found.what,
+        "path": str(found.path),
+        "bytes": size,
+        "sha256": digest,
+        "checked": known,
+    }
+
+
+def _lacks(lacks: Sequence[Lack]) -> list[Findings]:
+    return [{"what": lack.what, "get": lack.get} for lack in lacks]
+
+
+def _verdict(findings: Findings, complete: bool) -> str:
     if not complete:
         return "optimize cannot run; install what is missing above"
-    lacking = [name for name in ("ai-edge-litert", "pycolmap") if versions[name] is None]
-    if len(lacking) == 0:
+    lacking = [row["name"] for row in findings["backends"] if len(row["lacks"]) > 0]
+    own = {"detect=blazepose", "slam=auto", "slam=sfm", "init=lift"} & set(lacking)
+    if len(own) == 0:
         return "ready: slamhmr demo, slamhmr optimize --seq DIR"
-    others = ", ".join(lacking)
+    others = ", ".join(sorted(own))
     return f"ready for sequences with observations.npz and cameras.npz; for pixels: {others}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sequences import FakeSteps, make_state, write_sequence, write_video
 
-from slamhmr import cli
+from slamhmr import cli, components
 from slamhmr.errors import BackendError, InputError
 
 ROOT = Path(__file__).parents[1]
@@ -194,16 +194,24 @@ def test_a_killed_run_is_resumed(tmp_path, fakes, how):
 
 
 def test_doctor_names_what_is_there_and_what_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(
-        "slamhmr.doctor._version", lambda name: None if name == "pycolmap" else "1.0"
-    )
+    without(monkeypatch, "pycolmap")
     assert cli.main(["doctor"]) == 0
     output = capsys.readouterr().out
-    assert "pycolmap: gives the path of a moving camera" in output
-    assert "for pixels: pycolmap" in output
+    assert "pycolmap: gives the path of a travelling camera; pip install" in output
+    assert "for pixels: slam=auto, slam=sfm" in output
 
 
 def test_doctor_without_torch_fails(monkeypatch, capsys):
-    monkeypatch.setattr("slamhmr.doctor._version", lambda name: None if name == "torch" else "1.0")
-    assert cli.main(["doctor"]) == 2
-    assert "optimize cannot run" in capsys.readouterr().out
+    without(monkeypatch, "torch")
+    assert cli.main(["doctor", "--json"]) == 2
+    findings = json.loads(capsys.readouterr().out)
+    assert "optimize cannot run" in findings["verdict"]
+    assert not findings["complete"]
+
+
+def without(monkeypatch, package):
+    """An environment that lacks one package."""
+    real = components.installed
+    monkeypatch.setattr(
+        components, "installed", lambda m, d, p="": None if d == package else real(m, d, p)
+    )

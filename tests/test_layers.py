@@ -44,7 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "posterior",
     ),
     ("camera_step",),
-    ("steps", "doctor", "training", "preflight"),
+    ("steps", "doctor", "doctor_page", "training", "preflight"),
     ("multiview",),
     ("pipeline",),
     ("feedforward",),

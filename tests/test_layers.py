@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "solve", "threads"),
     ("registry", "skeleton", "components"),
-    ("config", "types"),
+    ("config", "types", "device", "memory"),
     ("video", "artifacts", "geometry", "views"),
     ("constraints", "codehash", "body_pickle"),
     ("sequence", "runfolder", "body", "masks"),

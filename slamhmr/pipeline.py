@@ -56,10 +56,10 @@ def optimize(
     A step whose stamp is valid is read instead of computed. Raises the SlamhmrError kinds; what was
     finished before stays, and the next run goes on from there.
     """
-    steps.check_schedule(config)
-    torch.manual_seed(config.seed)
     run = RunFolder(out or folder / "slamhmr", overwrite=overwrite)
     sequence = checked_clip(folder, config, run.folder, overwrite=overwrite)
+    steps.check_schedule(config)
+    torch.manual_seed(config.seed)
     body = load_body(config.body.model)
     with bounded_threads(1), run:
         write_text(run.path("config.yaml"), to_yaml(config))

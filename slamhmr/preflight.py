@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from slamhmr.body_files import lacking_body
-from slamhmr.components import Lack, lacking_gpu, require
+from slamhmr.components import Lack, lacking_file, lacking_gpu, require
 from slamhmr.config import Config, backend_options
 from slamhmr.errors import InputError
 from slamhmr.registry import backend
 from slamhmr.sequence import Sequence
 from slamhmr.sources import choose
+from slamhmr.terms.priors import OWN
 from slamhmr.viewfolders import VIEWS, open_clip
 
 # What a step leaves in its run folder; where it stands, the step may not have to run.
@@ -25,7 +26,7 @@ def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) ->
     machine with a GPU has made can be worked on without one (the step asks again if it must run).
     Raises MissingAsset with every lack and what gets it, InputError and ConfigError as `open_clip`.
     """
-    lacks = lacking_body(config.body.model)
+    lacks = [*lacking_body(config.body.model), *lacking_terms(config)]
     if config.device == "cuda":
         lacks += lacking_gpu("device=cuda", LEAST_GIB)
     try:
@@ -42,6 +43,8 @@ def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) ->
     inputs: list[Lack] = []
     for view, own in zip(views, folders, strict=True):
         done = [kind for kind in LEAVES if (own / LEAVES[kind]).exists() and not overwrite]
+        if len(views) > 1:
+            done.append("slam")  # several views have files of cameras; `multiview` looks at them
         names = [pair for pair in backends(view, config) if pair[0] not in done]
         inputs += _lacking_inputs(view, names)
         chosen += names
@@ -66,6 +69,18 @@ def lacking_backends(chosen: list[tuple[str, str]], config: Config) -> list[Lack
     return lacks
 
 
+def lacking_terms(config: Config) -> list[Lack]:
+    """Weights files that terms of scheduled stages name and that are not there."""
+    lacks: list[Lack] = []
+    get = "run `slamhmr convert` on the official checkpoint (docs/official-networks.md)"
+    for stage in config.schedule:
+        for term, settings in config.stages[stage].terms.items():
+            weights = settings.get("weights", "")
+            if isinstance(weights, str) and weights not in ("", OWN):
+                lacks += lacking_file(weights, f"weights of term '{term}', stage '{stage}'", get)
+    return lacks
+
+
 def _given(view: Sequence) -> dict[str, Path | None]:
     return {"detect": view.observations, "slam": view.cameras, "init": view.initial}
 
@@ -78,7 +93,10 @@ def _lacking_inputs(view: Sequence, chosen: list[tuple[str, str]]) -> list[Lack]
     """Pixels and files that the backends are to read and the sequence directory does not have."""
     given = _given(view)
     files = [
-        Lack(f"'{FILES[kind]}' is not in '{view.folder}', {kind}=file reads it", "put it there")
+        Lack(
+            f"'{FILES[kind]}' is not in the sequence directory, but {kind}=file asks for it",
+            f"put it into '{view.folder}'",
+        )
         for kind, name in chosen
         if name == "file" and given[kind] is None
     ]

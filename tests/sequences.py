@@ -143,6 +143,7 @@ class FakeSteps:
     def install(self, monkeypatch) -> "FakeSteps":
         monkeypatch.setattr("slamhmr.steps.backend", self.backend)
         monkeypatch.setattr("slamhmr.camera_step.backend", self.backend)
+        monkeypatch.setattr("slamhmr.preflight.backend", self.backend)
         monkeypatch.setattr("slamhmr.steps.run_stage", self.run_stage)
         return self
 

@@ -114,7 +114,7 @@ def test_a_term_without_its_weights_is_refused_before_any_step(tmp_path, fakes, 
     if content is not None:
         weights.write_bytes(content)
     config = load_config((), [f"stages.smooth.terms.pose_prior.weights={weights}"])
-    with pytest.raises(ConfigError, match=r"stage 'smooth', term 'pose_prior': .*vposer\.safet"):
+    with pytest.raises(SlamhmrError, match=r"term 'pose_prior'.*vposer\.safetensors'"):
         optimize(sequence(tmp_path), config)
     assert fakes.calls == []
     assert not (tmp_path / "clip" / "slamhmr").exists()

@@ -23,6 +23,7 @@ CORE = [
 EXTRAS = {
     "smpl": ["smplx>=0.1.28"],
     "body": ["anny==0.6.2"],
+    "rtmlib": ["rtmlib>=0.0.16,<0.1", "onnxruntime>=1.17"],
     "test": ["pytest>=8", "beartype>=0.19", "hypothesis>=6", "pillow>=10"],
     "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm", "pre-commit"],
 }

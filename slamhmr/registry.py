@@ -10,6 +10,9 @@ from slamhmr.errors import ConfigError
 DETECTORS: dict[str, str] = {
     "blazepose": "slamhmr.detect.blazepose",
     "file": "slamhmr.detect.file",
+    "rtmo": "slamhmr.detect.rtmo",
+    "rtmpose": "slamhmr.detect.rtmpose",
+    "vitpose": "slamhmr.detect.vitpose",
 }
 SLAM: dict[str, str] = {
     "auto": "slamhmr.slam.auto",

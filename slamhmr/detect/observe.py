@@ -1,6 +1,6 @@
 """Tracks of people written as observations: canonical keypoints, confidence, boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,19 +25,32 @@ BOX_LEAST = 0.15  # confidence above which a point stretches the box
 
 
 def observe(tracks: Sequence[Track], video: Video, cuts: Sequence[int] = ()) -> Observations:
+    """Observations of the people that BlazePose saw, see `observe_with`."""
+    columns = {name: _names()[name] for name in sorted(_names(), key=KEYPOINT_INDEX.__getitem__)}
+    return observe_with(tracks, video, cuts, columns, lambda part: evidence(part, video))
+
+
+def observe_with(
+    tracks: Sequence[Track],
+    video: Video,
+    cuts: Sequence[int],
+    columns: dict[str, int],
+    evidence: Callable[[Track], tuple[np.ndarray, np.ndarray]],
+) -> Observations:
     """Observations of the tracked people, ids 1.. in order of total confidence.
 
-    Between two looks of a track in one shot (`cuts`: first frames of new ones) the box is
-    interpolated and every confidence is 0; before and after, the box is NaN.
+    `evidence` gives points (T,P,2) px and confidence (T,P) of a track in one shot (`cuts`: first
+    frames of new ones), `columns` which of them are which keypoint; the boxes enclose all. Between
+    two looks the box is interpolated and every confidence is 0; before and after, the box is NaN.
     """
-    index = keypoint_landmarks()
+    index = list(columns.values())
     shape = (len(tracks), video.frame_count)
     keypoints, confidence = np.zeros((*shape, len(index), 2)), np.zeros((*shape, len(index)))
     boxes = np.full((*shape, 4), np.nan)
     parts = [(n, part) for n, track in enumerate(tracks) for part in track.parts(cuts)]
     for n, part in parts:
         frames = np.array([look.frame for look in part.looks])
-        points, sure = evidence(part, video)
+        points, sure = evidence(part)
         keypoints[n, frames], confidence[n, frames] = points[:, index], sure[:, index]
         span = np.arange(part.first, part.last + 1)
         seen = keypoint_boxes(torch.from_numpy(points), torch.from_numpy(sure)).numpy()
@@ -47,7 +60,7 @@ def observe(tracks: Sequence[Track], video: Video, cuts: Sequence[int] = ()) -> 
         person_id=torch.arange(1, len(tracks) + 1),
         keypoints=torch.from_numpy(keypoints[order]),
         confidence=torch.from_numpy(confidence[order]),
-        keypoint_names=tuple(sorted(_names(), key=KEYPOINT_INDEX.__getitem__)),
+        keypoint_names=tuple(columns),
         boxes=torch.from_numpy(boxes[order]),
         image_size=video.image_size,
         fps=video.fps,

@@ -3,18 +3,18 @@
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 
+from slamhmr.atomic import TEMPORARY_PREFIX as TEMPORARY_PREFIX
+from slamhmr.atomic import atomic as atomic
+from slamhmr.atomic import write_text as write_text
 from slamhmr.errors import InputError
 from slamhmr.types import (
     CameraTrack,
@@ -27,7 +27,6 @@ from slamhmr.types import (
 )
 
 SCHEMA_VERSION = 1
-TEMPORARY_PREFIX = ".partial-"
 STAMP = "stamp"  # key of every numbered file; JSON
 
 # What a truncated, altered or foreign npz raises when it is read.
@@ -44,34 +43,6 @@ _CAMERA_KEYS = {
     else f.name: f.name
     for f in dataclasses.fields(CameraTrack)
 }
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, same suffix; on success fsync and rename to `path`.
-
-    Whatever goes wrong, `path` is either the old file or the whole new one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f"{TEMPORARY_PREFIX}{path.stem}-", suffix=path.suffix, dir=path.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        _fsync(temporary)
-        temporary.replace(path)
-        _fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: object) -> None:
@@ -237,17 +208,3 @@ def _from_array(annotation: object, name: str, array: np.ndarray) -> object:
     if array.dtype.kind == "f":
         return torch.from_numpy(array.astype(np.float64))
     return torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" else array)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

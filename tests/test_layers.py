@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # Each tuple is one floor of siblings, lowest first. A module may import from lower floors and from
 # its own package.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "solve", "threads"),
+    ("errors", "solve", "threads", "atomic"),
     ("registry", "skeleton", "components"),
     ("config", "types", "device", "memory"),
     ("video", "artifacts", "geometry", "views"),
@@ -48,7 +48,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("multiview",),
     ("pipeline",),
     ("feedforward",),
-    ("demo", "bench"),
+    ("demo", "bench", "batch"),
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -82,7 +82,7 @@ def test_all_that_is_missing_is_said_before_anything_is_made(tmp_path, bare, cap
         (
             "package 'ai-edge-litert' is not installed; pip install",
             "package 'pycolmap' is not installed; pip install",
-            "weights of init 'tcmr': no file is given; get",
+            "weights of init 'tcmr': no file is given; pip install gdown",
             "image features of init 'tcmr': no file is given; set options.tcmr.features=",
             "body model 'smpl.npz' is neither a file nor",
             "weights of term 'humor', stage 'motion': 'h.safetensors' does not exist; run `slamhmr",

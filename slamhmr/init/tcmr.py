@@ -28,9 +28,9 @@ from slamhmr.errors import InputError, MissingAsset
 from slamhmr.geometry import bearings, nearest_rows, rigid, rotation_between, runs, shot_numbers
 from slamhmr.types import CameraTrack, Initial, Observations
 
-WHERE = (
-    "get TCMR's checkpoint (github.com/hongsukchoi/TCMR_RELEASE), run `slamhmr convert` on it and "
-    "set options.tcmr.checkpoint=FILE.safetensors"
+WHERE = (  # hongsukchoi/TCMR_RELEASE@128ea06, README.md
+    "pip install gdown; gdown --folder 1NxzmKw5QTGtOKgSQetkq66ZO-dbBSzrd; slamhmr convert "
+    "TCMR.pth.tar --out tcmr.safetensors; then options.tcmr.checkpoint=tcmr.safetensors"
 )
 KEYS = ("person_id", "features", "crops")
 FPS = 30.0  # of the training data, or 25

@@ -40,9 +40,10 @@ LOG = logging.getLogger(__name__)
 ASSUMED_ORDER = ("left_big_toe", "left_heel", "right_big_toe", "right_heel")
 WIDTH = 1024  # of HMR2's features
 UNKNOWN_SPEED = 10.0  # m/s: sigma of what nothing was seen of
-WHERE = (
-    "get wham_vit_bedlam_w_3dpw.pth.tar from github.com/yohanshin/WHAM, run `slamhmr convert` on "
-    "it and give options.wham.checkpoint=FILE.safetensors"
+WHERE = (  # yohanshin/WHAM@0282502, fetch_demo_data.sh
+    "pip install gdown; gdown 19qkI-a6xuwob9_RFNSPWf1yWErwVVlks -O wham_vit_bedlam_w_3dpw.pth.tar; "
+    "slamhmr convert wham_vit_bedlam_w_3dpw.pth.tar --out wham.safetensors; then "
+    "options.wham.checkpoint=wham.safetensors"
 )
 
 

@@ -67,8 +67,8 @@ print(json.dumps(found))
 class Lack:
     """One thing that is missing, and the command or setting that gets it."""
 
-    what: str  # "package 'rtmlib' is not installed"
-    get: str  # "pip install 'slamhmr[rtmlib]'"
+    what: str  # "package 'anny' is not installed"
+    get: str  # "pip install 'slamhmr[body]'"
 
 
 @dataclass(frozen=True)
@@ -224,14 +224,16 @@ def lacking_file(
     return []
 
 
-def lacking_gpu(what: str, gib: float, *, python: str | Path | None = None) -> list[Lack]:
+def lacking_gpu(
+    what: str, gib: float, *, python: str | Path | None = None, by_torch: bool = True
+) -> list[Lack]:
     """Whether there is a CUDA device with `gib` GiB that this environment's torch can use.
 
     `what` names who needs it: "slam 'droid'". With `python`, the interpreter of another
-    environment, the torch of the running one is not asked.
+    environment, and for what does not run `by_torch`, the torch of the running one is not asked.
     """
     get = f"run it on a machine with an NVIDIA GPU of {gib:g} GiB or more (slamhmr doctor)"
-    if not python and torch_cuda() is None:
+    if by_torch and not python and torch_cuda() is None:
         get = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
         return [Lack(f"{what} needs a GPU, but torch is installed without CUDA", get)]
     gpus = devices()

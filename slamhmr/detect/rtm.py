@@ -19,15 +19,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slamhmr.components import Lack, lacking_file, lacking_package, require
+from slamhmr.components import Lack, lacking_file, lacking_gpu, lacking_package, require
 from slamhmr.errors import MissingAsset
 from slamhmr.skeleton import COCO_KEYPOINTS, FOOT_KEYPOINTS
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
-GET = "pip install 'slamhmr[rtmlib]'"
 VERSIONS = ">=0.0.16,<0.1"
+# With its dependencies rtmlib brings OpenCV with windows, which takes the place of the headless one
+# and cannot be imported where there is no libGL, as on most clusters.
+GET = f"pip install --no-deps 'rtmlib{VERSIONS}'"
+GPU_GIB = 3.0  # ViTPose-H has 0.64 G parameters, 2.6 GB; with activations, not measured
+GET_RUNTIME = "pip install 'onnxruntime>=1.17'"
 ONNX_SDK = "https://download.openmmlab.com/mmpose/v1/projects"
 YOLOX_URL = f"{ONNX_SDK}/rtmposev1/onnx_sdk/yolox_m_8xb8-300e_humanart-c2c7a14a.zip"
 DEVICES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -56,20 +60,22 @@ Detector = Callable[[Sequence[Array]], list[tuple[Array, Array, Array]]]
 def lacking_runtime(device: str) -> list[Lack]:
     """What of rtmlib and onnxruntime is missing for a device."""
     lacks = lacking_package("rtmlib", GET, version=VERSIONS)
-    runtime = lacking_package("onnxruntime", GET)
+    runtime = lacking_package("onnxruntime", GET_RUNTIME)
     if device == "cuda" and len(runtime) == 0:
         try:
             importlib.metadata.distribution("onnxruntime-gpu")
         except importlib.metadata.PackageNotFoundError:
             get = "pip uninstall onnxruntime; pip install onnxruntime-gpu"
             runtime = [Lack("package 'onnxruntime' is installed without CUDA", get)]
-    return lacks + runtime
+    gpu = lacking_gpu("device=cuda", GPU_GIB, by_torch=False) if device == "cuda" else []
+    return lacks + runtime + gpu
 
 
 def lacking_network(path: str, name: str, field: str, url: str) -> list[Lack]:
     """Whether the .onnx file of `options.<name>.<field>` is there, and where it is published."""
     what = f"network of options.{name}.{field}"
-    get = f"get {url} (a .zip holds it as end2end.onnx) and set options.{name}.{field}=FILE.onnx"
+    inside = " (it holds end2end.onnx)" if url.endswith(".zip") else ""
+    get = f"wget {url}{inside} and set options.{name}.{field}=FILE.onnx"
     return lacking_file(path, what, get)
 
 

@@ -91,8 +91,8 @@ def test_all_that_is_missing_is_said_with_its_command(
     module = backend("detect", name)
     lacks = module.lacking(module.Options())
     words = [f"{lack.what}; {lack.get}" for lack in lacks]
-    assert "package 'rtmlib' is not installed; pip install 'slamhmr[rtmlib]'" in words
-    assert "package 'onnxruntime' is not installed; pip install 'slamhmr[rtmlib]'" in words
+    assert "package 'rtmlib' is not installed; pip install --no-deps 'rtmlib>=0.0.16,<0.1'" in words
+    assert "package 'onnxruntime' is not installed; pip install 'onnxruntime>=1.17'" in words
     assert f"network of options.{name}.pose: no file is given" in words[-1]
     assert ".onnx" in words[-1]
     assert "https://" in words[-1]
@@ -109,8 +109,13 @@ def test_a_runtime_without_cuda_is_missing(monkeypatch: pytest.MonkeyPatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(rtm.importlib.metadata, "distribution", absent)
+    monkeypatch.setattr("slamhmr.components.devices", lambda: ())
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     lacks = rtm.lacking_runtime("cuda")
-    assert [lack.what for lack in lacks] == ["package 'onnxruntime' is installed without CUDA"]
+    assert [lack.what for lack in lacks] == [
+        "package 'onnxruntime' is installed without CUDA",
+        "device=cuda needs a GPU, no CUDA device was found",
+    ]
     assert "onnxruntime-gpu" in lacks[0].get
 
 

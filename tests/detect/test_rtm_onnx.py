@@ -14,7 +14,7 @@ from slamhmr.types import Observations
 from slamhmr.video import open_video
 
 for package in ("rtmlib", "onnxruntime", "onnx"):
-    reason = f"package {package} is not installed (pip install 'slamhmr[rtmlib]' onnx)"
+    reason = f"package {package} is not installed (pip install --no-deps rtmlib onnxruntime onnx)"
     pytest.importorskip(package, reason=reason)
 import rtm_onnx  # noqa: E402 - needs onnx
 

@@ -134,7 +134,10 @@ def _stood(
     """The scene as a state, with supports and free fall and, once `solved`, contacts anew."""
     times = known.observations.timestamps
     reached = state_of(scene, state)
-    return stand(reached, known.body, times, known.cuts, predicted, solved=solved)
+    measured = ~known.height_m.isnan() | (known.views is not None)
+    return stand(
+        reached, known.body, times, known.cuts, predicted, solved=solved, measured=measured
+    )
 
 
 def _restood(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.body import BodyModel, forward_points
@@ -16,7 +16,7 @@ from slamhmr.supports import supports
 from slamhmr.types import SceneState
 
 LEANING = 0.05  # rad, sigma of the ground's tilt before it was solved for
-LEVELLED = 0.01  # and after
+LEVELLED = 0.01  # and after, or where gravity is given
 
 
 def stand(
@@ -27,10 +27,12 @@ def stand(
     predicted: Float[Tensor, "N T 4"],
     *,
     solved: bool,
+    measured: Bool[Tensor, "N"] | None = None,
 ) -> SceneState:
     """The state with supports and free fall anew and, where its floor is `solved`, contacts.
 
     `predicted` are contacts from before any solve. The ground is lowered to the lowest level.
+    `measured`: whose size is known, by a given stature or several cameras.
     """
     chosen = point_set(body)
     world, _ = forward_points(
@@ -44,9 +46,10 @@ def stand(
     moved = reweighted(predicted, feet, torch.zeros_like(height), fps, state.valid, starts)
     on_floor = torch.cat([feet @ plane_axes(normal).T, height[..., None]], dim=-1)
     cameras = metric_cameras(state)[:, :3, 3] @ normal + state.ground[3]
+    level = solved or state.cameras.up is not None
     found = supports(
         on_floor, moved * state.observed[..., None], times, cameras,
-        tilt_sigma=LEVELLED if solved else LEANING, cuts=starts,
+        tilt_sigma=LEVELLED if level else LEANING, cuts=starts, measured=measured,
     )  # fmt: skip
     contacts = predicted
     if solved:

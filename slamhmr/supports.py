@@ -9,7 +9,7 @@ with priors; only what these do not explain is a level.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.geometry import runs, shot_numbers
@@ -18,6 +18,7 @@ from slamhmr.skeleton import IN_CONTACT
 SHORTEST = 0.1  # s, of a stance
 SLOW = 0.5  # m/s, median speed of a point in a stance
 BODY_ERROR = 0.06  # sigma of a person's size, hence of its offset, share of the camera's height
+MEASURED_ERROR = 0.015  # of one whose stature is given, or who is seen by several cameras
 OFFSET = 0.03  # m, sigma of a person's offset beside that
 STANCE = (0.02, 0.025)  # sigma of one stance's height: m, and share of the camera's height over it
 FLOOR_LIMIT = 3.0  # of that sigma, within which a stance is on the floor
@@ -61,14 +62,15 @@ def supports(
     *,
     tilt_sigma: float,
     cuts: tuple[int, ...] = (),
+    measured: Bool[Tensor, "N"] | None = None,
 ) -> Supports:
     """Height of the support of every point in every frame.
 
     `feet` are places along the ground (two) and heights of the soles above it. Between stances a
     point belongs to the nearest one in time, its own or another of the same person.
-    `tilt_sigma`, rad: of the ground as it is now.
+    `tilt_sigma`, rad: of the ground as it is now; `measured`: whose size is not only guessed.
     """
-    found = stances(feet, contacts, times, camera_height, cuts)
+    found = stances(feet, contacts, times, camera_height, cuts, measured)
     support = torch.zeros_like(contacts)
     if len(found.person) == 0:
         return Supports(support, 0.0)
@@ -89,12 +91,15 @@ def stances(
     times: Float[Tensor, "T"],
     camera_height: Float[Tensor, "T"],
     cuts: tuple[int, ...],
+    measured: Bool[Tensor, "N"] | None = None,
 ) -> Stances:
     """Every stance of every heel and toe."""
     shot = shot_numbers(len(times), cuts)
     step = float((times[1:] - times[:-1]).median()) if len(times) > 1 else 1.0
     people, points, spans, rows = [], [], [], []
     for person in range(len(contacts)):
+        known = measured is not None and bool(measured[person])
+        error = MEASURED_ERROR if known else BODY_ERROR
         for point in range(contacts.shape[2]):
             for first, stop in runs(contacts[person, :, point] > IN_CONTACT, shot):
                 path = feet[person, first:stop, point]
@@ -108,7 +113,7 @@ def stances(
                 points.append(point)
                 spans.append((first, stop))
                 sigma = torch.hypot(height.new_tensor(STANCE[0]), STANCE[1] * arm)
-                shared = torch.hypot(height.new_tensor(OFFSET), BODY_ERROR * arm)
+                shared = torch.hypot(height.new_tensor(OFFSET), error * arm)
                 rows.append(
                     torch.stack([*place, height, height.new_tensor(seconds), sigma, shared])
                 )

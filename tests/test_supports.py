@@ -27,11 +27,13 @@ def walk(levels, *, slope=0.0, offset=0.0, noise=0.01, seed=0):
     return feet, contacts
 
 
-def found(feet, contacts, camera=1.5, tilt_sigma=LEANING, cuts=()):
+def found(feet, contacts, camera=1.5, tilt_sigma=LEANING, cuts=(), measured=None):
     frames = feet.shape[1]
     times = torch.arange(frames, dtype=torch.float64) / FPS
     height = torch.full((frames,), camera, dtype=torch.float64)
-    return supports(feet, contacts, times, height, tilt_sigma=tilt_sigma, cuts=cuts)
+    return supports(
+        feet, contacts, times, height, tilt_sigma=tilt_sigma, cuts=cuts, measured=measured
+    )
 
 
 def standing_on(result: Supports, contacts):
@@ -59,6 +61,32 @@ def test_stairs_are_as_many_levels_and_the_floor_before_them(offset):
     assert len(facts) == 5
     assert facts[0]["people"] == 1
     assert "5 support levels besides the floor: +0.1" in support_notes(facts)[0]
+
+
+@pytest.mark.parametrize(("measured", "height"), [(False, 0.0), (True, 0.35)])
+def test_a_beam_is_seen_where_the_walker_is_measured(measured, height):
+    """A guessed size explains 35 cm at 3 sigma; a stature that is known does not."""
+    below, on_floor = walk([0.0] * 10)
+    above, on_beam = walk([0.35] * 10, seed=1)
+    feet, contacts = torch.cat([below, above]), torch.cat([on_floor, on_beam])
+    feet[1, ..., 1] += 3.0
+    known = torch.tensor([False, measured])
+    result = found(feet, contacts, camera=2.0, tilt_sigma=0.01, measured=known)
+    assert float(result.support[0].abs().max()) == 0
+    assert standing_on(Supports(result.support[1:], 0), on_beam) == pytest.approx(
+        [height] * 10, abs=0.05
+    )
+
+
+def test_a_known_vertical_does_not_lean_towards_somebody_on_a_wall():
+    """Half a metre over three metres is a plane that leans by 9 degrees, or a wall."""
+    below, on_floor = walk([0.0] * 10)
+    above, on_wall = walk([0.5] * 10, seed=1)
+    feet, contacts = torch.cat([below, above]), torch.cat([on_floor, on_wall])
+    feet[1, ..., 1] += 3.0
+    assert float(found(feet, contacts).support.max()) == 0
+    level = found(feet, contacts, tilt_sigma=0.01)
+    assert float(level.support[1].median()) == pytest.approx(0.5, abs=0.05)
 
 
 def test_one_on_a_wall_does_not_lift_the_floor_for_the_other():

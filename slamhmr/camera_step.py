@@ -10,6 +10,7 @@ from torch import Tensor
 
 from slamhmr.config import Config, build
 from slamhmr.errors import BackendError, InputError
+from slamhmr.exhaustion import memory_told
 from slamhmr.geometry import default_intrinsics
 from slamhmr.registry import SLAM, backend
 from slamhmr.runfolder import RunFolder
@@ -111,7 +112,8 @@ def _from_pixels(
         part = part_of_video(video, first, stop)
         seen = part_of_observations(observations, first, stop)
         try:
-            track = module.track_camera(part, seen, lens.intrinsics, options, progress=progress)
+            with memory_told(f"slam={name}"):
+                track = module.track_camera(part, seen, lens.intrinsics, options, progress=progress)
         except BackendError as e:
             if not config.allow_degraded:
                 raise BackendError(_of_shot(str(e), shot)) from e

@@ -15,6 +15,7 @@ from slamhmr.config import Config, backend_options
 from slamhmr.constraints import Constraints
 from slamhmr.detect.tracklets import repair_tracks
 from slamhmr.errors import ConfigError
+from slamhmr.exhaustion import memory_told
 from slamhmr.export.result import build_result
 from slamhmr.init.cast import leave_out_unplaced, leave_out_unseen
 from slamhmr.init.stature import fit_heights
@@ -107,7 +108,8 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
         else:
             options = backend_options(module.Options, name, config)
             video = pixels(sequence, f"detect={name}")
-            found = module.detect(video, options, cuts=cuts, progress=progress)
+            with memory_told(f"detect={name}"):
+                found = module.detect(video, options, cuts=cuts, progress=progress)
         return prepare_observations(found, sequence, repair)
 
     value, _ = run.step(
@@ -172,7 +174,8 @@ def initialise(
         else:
             options = backend_options(module.Options, name, config)
         cuts = segment_starts(cameras, sequence.cuts)
-        return module.initialise(observations, cameras, body, options, cuts=cuts)
+        with memory_told(f"init={name}"):
+            return module.initialise(observations, cameras, body, options, cuts=cuts)
 
     made_of = [run.path("1_observations.npz"), run.path("2_cameras.npz")]
     given = sequence.initial if name == "file" else None

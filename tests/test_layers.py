@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # its own package.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "solve", "threads", "atomic"),
-    ("registry", "skeleton", "components"),
+    ("registry", "skeleton", "components", "exhaustion"),
     ("config", "types", "device", "memory"),
     ("video", "artifacts", "geometry", "views"),
     ("constraints", "codehash", "body_pickle"),

@@ -27,6 +27,7 @@ INITIALISERS: dict[str, str] = {
     "file": "slamhmr.init.file",
     "tcmr": "slamhmr.init.tcmr",
     "wham": "slamhmr.init.wham",
+    "gvhmr": "slamhmr.init.gvhmr",
 }
 TABLES: dict[str, dict[str, str]] = {"detect": DETECTORS, "slam": SLAM, "init": INITIALISERS}
 

@@ -1,6 +1,9 @@
 """Where a step takes its input from: a file that is given, or the pixels."""
 
+import dataclasses
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from slamhmr.errors import InputError
 from slamhmr.sequence import Sequence
@@ -19,6 +22,27 @@ def required(path: Path | None, name: str) -> Path:
     if path is None:
         raise InputError(f"'{name}' is not in the sequence directory, but the config asks for it")
     return path
+
+
+def with_file(options: Any, module: ModuleType, folder: Path) -> Any:
+    """Options of a backend that reads somebody's file, with the `path` of the one in `folder`.
+
+    For modules with `FILES`, the published names that are looked for; a path that is set stays.
+    """
+    if not hasattr(module, "FILES") or options.path != "":
+        return options
+    found = [folder / name for name in module.FILES if (folder / name).exists()]
+    return dataclasses.replace(options, path=str(found[0])) if len(found) > 0 else options
+
+
+def read_files(options: Any, module: ModuleType) -> list[Path]:
+    """The files that a backend of `with_file`, or one that is named "file", reads."""
+    if not hasattr(module, "FILES") and not module.__name__.endswith(".file"):
+        return []
+    path = Path(options.path).expanduser()
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    return [path] if path.is_file() else []
 
 
 def pixels(sequence: Sequence, wanted_by: str) -> Video:

@@ -32,7 +32,15 @@ from slamhmr.sequence import (
     with_people,
 )
 from slamhmr.solve.sweep import Resources
-from slamhmr.sources import choose, input_files, pixels, required, shooting
+from slamhmr.sources import (
+    choose,
+    input_files,
+    pixels,
+    read_files,
+    required,
+    shooting,
+    with_file,
+)
 from slamhmr.stages import run_stage
 from slamhmr.terms import term_settings
 from slamhmr.types import (
@@ -167,18 +175,20 @@ def initialise(
         observations, unseen = leave_out_unseen(observations)
         sequence = with_people(sequence, observations.person_id.tolist())
 
+    module = backend("init", name)
+    options: Any
+    if name == "file":
+        options = module.Options(path=str(required(sequence.initial, "initial.npz")))
+    else:
+        options = backend_options(module.Options, name, config)
+        options = with_file(options, module, sequence.folder)
+
     def compute() -> Initial:
-        module = backend("init", name)
-        if name == "file":
-            options = module.Options(path=str(required(sequence.initial, "initial.npz")))
-        else:
-            options = backend_options(module.Options, name, config)
         cuts = segment_starts(cameras, sequence.cuts)
         with memory_told(f"init={name}"):
             return module.initialise(observations, cameras, body, options, cuts=cuts)
 
     made_of = [run.path("1_observations.npz"), run.path("2_cameras.npz")]
-    given = sequence.initial if name == "file" else None
     value, _ = run.step(
         "3_initial",
         Initial,
@@ -191,9 +201,10 @@ def initialise(
             config.body,
             config.seed,
         ],
-        inputs=[*made_of, *([given] if given is not None else [])],
+        inputs=[*made_of, *read_files(options, module)],
         code=(
             *(INITIALISERS.values() if name == "wham" else (INITIALISERS[name],)),
+            *(("slamhmr.init.imported",) if hasattr(module, "FILES") else ()),
             "slamhmr.init.cast",
         ),
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from slamhmr.errors import ConfigError
 from slamhmr.registry import TABLES
 
 Schema = TypeVar("Schema")
+SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
 
@@ -101,6 +103,8 @@ class Config:
     init: str = "auto"  # "auto": initial.npz where there is one, else lift
     detect_cuts: bool = True  # in the pixels, unless sequence.yaml says where the cuts are
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # backend name -> its Options
+    # Backend name (or body) -> option that names a file -> the sha256 that the file must have.
+    sha256: dict[str, dict[str, str]] = field(default_factory=dict)
     body: BodyConfig = field(default_factory=BodyConfig)
     allow_degraded: bool = False  # go on with less (fixed camera, ...) where a backend would refuse
     seed: int = 0
@@ -276,3 +280,9 @@ def _check_backends(merged: DictConfig) -> None:
     for name in merged.options:
         if name not in known:
             raise ConfigError(f"options.{name}: no such backend; {suggestion(name, known)}")
+    for name, digests in merged.sha256.items():
+        if name not in (*known, "body"):
+            raise ConfigError(f"sha256.{name}: no such backend; {suggestion(name, known)}")
+        for option, digest in digests.items():
+            if SHA256.fullmatch(digest) is None:
+                raise ConfigError(f"sha256.{name}.{option}={digest}: must be 64 hexadecimal digits")

@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from slamhmr.components import (
 from slamhmr.config import Config, backend_options, config_folder, load_config
 from slamhmr.detect.models import HEAVY, IN_WHEEL, SHA256, cache_folder
 from slamhmr.errors import SlamhmrError
+from slamhmr.preflight import lacking_backends
 from slamhmr.registry import TABLES, backend
 
 TOOLS = {  # programs that are asked for their version: what they give, how to get them
@@ -96,7 +98,7 @@ def _model(name: str) -> Findings:
     with watching() as found:
         path = cache_folder() / name
         lacks = lacking_file(path, "BlazePose network", get, sha256=SHA256[name])
-    return {"name": name, "found": [_found(one) for one in found], "lacks": _lacks(lacks)}
+    return {"name": name, "found": [_found(one, {}) for one in found], "lacks": _lacks(lacks)}
 
 
 def _program(name: str) -> Findings:
@@ -134,26 +136,43 @@ def _backends(config: Config) -> list[Findings]:
         for name in sorted(set(table) - {"file"}):
             module = backend(kind, name)
             with watching() as found:
-                options = backend_options(module.Options, name, config)
-                lacks = module.lacking(options) if hasattr(module, "lacking") else []
+                lacks = lacking_backends([(kind, name)], config)
+            pins = _pins(name, backend_options(module.Options, name, config))
             about = (module.__doc__ or "").strip().splitlines()[0]
             rows.append(
                 {
                     "name": f"{kind}={name}",
                     "about": about,
-                    "found": [_found(one) for one in found],
+                    "found": [_found(one, pins) for one in _distinct(found)],
                     "lacks": _lacks(lacks),
                 }
             )
     return rows
 
 
-def _found(found: Found) -> Findings:
+def _distinct(found: list[Found]) -> list[Found]:
+    """Every file once: as pinned, which is asked last, where it is."""
+    return list({one.path or one.what: one for one in found}.values())
+
+
+def _pins(name: str, options: Any) -> dict[Path, str]:
+    """How each file that the options name is pinned: "sha256.vitpose.pose"."""
+    words = [(field.name, getattr(options, field.name)) for field in fields(options)]
+    return {
+        Path(value).expanduser(): f"sha256.{name}.{option}"
+        for option, value in words
+        if isinstance(value, str) and value != ""
+    }
+
+
+def _found(found: Found, pins: dict[Path, str]) -> Findings:
+    """A package with its version, or a file with its size, its sha256 and how to pin that."""
     if found.path is None:
         return {"what": found.what, "version": found.version}
     size = found.path.stat().st_size
     digest = file_sha256(found.path)
-    known = "as expected" if found.expected == digest else "nobody's to compare with here"
+    pin = f"; pin it: {pins[found.path]}={digest}" if found.path in pins else ""
+    known = "as expected" if found.expected == digest else f"not known to us{pin}"
     return {
         "what": found.what,
         "path": str(found.path),

@@ -5,10 +5,10 @@ from pathlib import Path
 from slamhmr.body_files import lacking_body
 from slamhmr.components import Lack, lacking_file, lacking_gpu, require
 from slamhmr.config import Config, backend_options
-from slamhmr.errors import InputError
+from slamhmr.errors import ConfigError, InputError
 from slamhmr.registry import backend
 from slamhmr.sequence import Sequence
-from slamhmr.sources import choose
+from slamhmr.sources import choose, with_file
 from slamhmr.terms.priors import OWN
 from slamhmr.viewfolders import VIEWS, open_clip
 
@@ -26,7 +26,8 @@ def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) ->
     machine with a GPU has made can be worked on without one (the step asks again if it must run).
     Raises MissingAsset with every lack and what gets it, InputError and ConfigError as `open_clip`.
     """
-    lacks = [*lacking_body(config.body.model), *lacking_terms(config)]
+    lacks = [*lacking_body(config.body.model), *lacking_pinned("body", config.body, config)]
+    lacks += lacking_terms(config)
     if config.device == "cuda":
         lacks += lacking_gpu("device=cuda", LEAST_GIB)
     try:
@@ -48,7 +49,7 @@ def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) ->
         names = [pair for pair in backends(view, config) if pair[0] not in done]
         inputs += _lacking_inputs(view, names)
         chosen += names
-    require([*inputs, *lacking_backends(chosen, config), *lacks])
+    require([*inputs, *lacking_backends(chosen, config, folder), *lacks])
     return sequence
 
 
@@ -59,13 +60,33 @@ def backends(view: Sequence, config: Config) -> list[tuple[str, str]]:
     return [(kind, choose(getattr(config, kind), given[kind], default[kind])) for kind in LEAVES]
 
 
-def lacking_backends(chosen: list[tuple[str, str]], config: Config) -> list[Lack]:
-    """What the backends, by kind and name, lack with their options of the configuration."""
+def lacking_backends(
+    chosen: list[tuple[str, str]], config: Config, folder: Path | None = None
+) -> list[Lack]:
+    """What the backends, by kind and name, lack with their options of the configuration.
+
+    `folder`: the sequence directory, where some look for their file.
+    """
     lacks: list[Lack] = []
     for kind, name in dict.fromkeys(chosen):
         module = backend(kind, name)
-        if name != "file" and hasattr(module, "lacking"):
-            lacks += module.lacking(backend_options(module.Options, name, config))
+        if name != "file":
+            options = backend_options(module.Options, name, config)
+            options = options if folder is None else with_file(options, module, folder)
+            lacks += module.lacking(options) if hasattr(module, "lacking") else []
+            lacks += lacking_pinned(name, options, config)
+    return lacks
+
+
+def lacking_pinned(name: str, options: object, config: Config) -> list[Lack]:
+    """Files whose sha256 is not the one that the configuration pins (`sha256.<name>.<option>`)."""
+    lacks: list[Lack] = []
+    for option, digest in config.sha256.get(name, {}).items():
+        path = getattr(options, option, None)
+        if not isinstance(path, str | Path):
+            raise ConfigError(f"sha256.{name}.{option}: options.{name} names no such file")
+        get = f"get the file that was pinned, or correct sha256.{name}.{option}"
+        lacks += lacking_file(path, f"options.{name}.{option}", get, sha256=digest)
     return lacks
 
 

@@ -1,5 +1,6 @@
 """A run says everything that it lacks, with the command that gets it, before it does anything."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from slamhmr import cli, components
 from slamhmr.artifacts import to_arrays, write_arrays
 from slamhmr.components import Installed
 from slamhmr.config import load_config
-from slamhmr.errors import InputError, MissingAsset
+from slamhmr.errors import ConfigError, InputError, MissingAsset
 from slamhmr.preflight import checked_clip
 from slamhmr.registry import TABLES, backend
 
@@ -156,3 +157,29 @@ def test_every_view_is_asked(tmp_path, bare):
 def checked(folder: Path, *overrides: str, overwrite: bool = False):
     config = load_config(overrides=overrides)
     return checked_clip(folder, config, folder / "slamhmr", overwrite=overwrite)
+
+
+def test_a_pinned_file_must_be_the_one_that_was_pinned(tmp_path):
+    weights = tmp_path / "lifter.safetensors"
+    weights.write_bytes(b"abc")
+    write_sequence(tmp_path / "clip", initial=False)
+    digest = hashlib.sha256(b"abc").hexdigest()
+    words = [f"options.lift.weights={weights}", f"sha256.lift.weights={digest}"]
+    checked(tmp_path / "clip", *words)
+    weights.write_bytes(b"abd")
+    with pytest.raises(MissingAsset, match=f"options.lift.weights: .* expected {digest}; get the"):
+        checked(tmp_path / "clip", *words)
+    with pytest.raises(ConfigError, match="sha256.lift.min_points: options.lift names no such"):
+        checked(tmp_path / "clip", f"sha256.lift.min_points={digest}")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("sha256.lifd.weights=" + 64 * "a", "sha256.lifd: no such backend; did you mean 'lift'"),
+        ("sha256.lift.weights=abc", "sha256.lift.weights=abc: must be 64 hexadecimal digits"),
+    ],
+)
+def test_a_wrong_pin_is_refused(word, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(overrides=[word])

@@ -1,0 +1,91 @@
+"""The doctor says what is there, with versions and hashes, and what gets the rest."""
+
+import hashlib
+import json
+
+import pytest
+
+from slamhmr import cli, components, doctor
+from slamhmr.components import Gpu, Installed
+from slamhmr.doctor import diagnose
+from slamhmr.doctor_page import page
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLAMHMR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def row(findings, kind, name):
+    return next(one for one in findings[kind] if one["name"] == name)
+
+
+def test_every_backend_is_asked():
+    findings = diagnose()
+    names = {one["name"] for one in findings["backends"]}
+    assert {"detect=blazepose", "detect=vitpose", "slam=sfm", "init=wham", "init=lift"} <= names
+    (lack,) = row(findings, "backends", "init=wham")["lacks"]
+    assert lack["what"] == "weights of init 'wham': no file is given"
+    assert "slamhmr convert" in lack["get"]
+    text = page(findings)
+    assert f"lacks: {lack['what']}; {lack['get']}" in text
+    assert "package 'pycolmap' 4" in text
+
+
+def test_given_weights_are_hashed_and_can_be_pinned(tmp_path, cache):
+    weights = tmp_path / "wham.safetensors"
+    weights.write_bytes(b"abc")
+    digest = hashlib.sha256(b"abc").hexdigest()
+    asked = [f"options.wham.checkpoint={weights}"]
+    (found,) = row(diagnose(overrides=asked), "backends", "init=wham")["found"]
+    assert (found["path"], found["bytes"], found["sha256"]) == (str(weights), 3, digest)
+    pin = f"sha256.wham.checkpoint={digest}"
+    assert found["checked"].endswith(f"pin it: {pin}")
+    (found,) = row(diagnose(overrides=[*asked, pin]), "backends", "init=wham")["found"]
+    assert found["checked"] == "as expected"
+    assert str(weights) in json.loads((cache / "sha256.json").read_text())
+
+
+def test_a_wrong_version_is_said(monkeypatch):
+    real = components.installed
+    monkeypatch.setattr(
+        components,
+        "installed",
+        lambda m, d, p="": Installed("3.9", None) if d == "pycolmap" else real(m, d, p),
+    )
+    text = page(diagnose())
+    assert "package 'pycolmap' is installed as 3.9, needed: >=4.0,<5" in text
+    assert "ready for sequences with observations.npz and cameras.npz" in text
+
+
+def test_the_gpu_is_named_with_its_memory(monkeypatch):
+    monkeypatch.setattr(doctor, "devices", lambda: (Gpu("NVIDIA Toy", 23.65),))
+    monkeypatch.setattr(doctor, "torch_cuda", lambda: "12.6")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    text = page(diagnose())
+    assert "ok  0: NVIDIA Toy, 23.6 GiB" in text or "ok  0: NVIDIA Toy, 23.7 GiB" in text
+    assert "torch for CUDA 12.6" in text
+    assert "CUDA_VISIBLE_DEVICES='1'" in text
+
+
+def test_programs_tell_their_versions(tmp_path, monkeypatch):
+    program = tmp_path / "sbatch"
+    program.write_text("#!/bin/sh\necho slurm-wlm 23.11.4\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert f"ok  sbatch: slurm-wlm 23.11.4 ({program})" in page(diagnose())
+    program.unlink()
+    assert "sbatch: gives cluster jobs" in page(diagnose())
+
+
+def test_json_is_the_same(capsys):
+    assert cli.main(["doctor", "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)
+    assert findings["complete"]
+    assert row(findings, "packages", "torch")["version"].startswith("2.")
+
+
+def test_wrong_settings_are_refused(capsys):
+    assert cli.main(["doctor", "options.wham.chekpoint=x"]) == 2
+    assert "did you mean 'checkpoint'" in capsys.readouterr().err

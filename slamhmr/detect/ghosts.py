@@ -1,6 +1,7 @@
 """From looks to people: tracks, less things that look like one, second looks and flashes."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,6 +18,8 @@ RIGID = (
     0.0015  # person sizes: shape change below which a track of `RIGID_SPAN` is a picture or statue
 )
 RIGID_SPAN = 3.0  # s; a bystander who hardly moves was measured at 0.004 over 1.7 s
+# Two tracks of one person take turns: often, seldom both at once, and each where the other is.
+TURNS, BOTH, SAME_PLACE, NEAR_S = 4, 0.2, 0.5, 0.35
 SHADOWED = 0.6  # share of a box covered by a likelier track, and share of frames, of a second look
 
 
@@ -39,13 +42,53 @@ def track_people(
 def people_among(tracks: Sequence[Track], fps: float, frame_count: int) -> list[Track]:
     """Tracks that are people: long enough, likely, no resting thing, no second look."""
     shortest = max(1, min(round(SHORTEST * fps), (frame_count + 1) // 2))
-    real = [t for t in tracks if len(t.looks) >= shortest and is_person(t, fps)]
+    whole = merge_alternating(tracks, fps)
+    real = [t for t in whole if len(t.looks) >= shortest and is_person(t, fps)]
     ordered = sorted(real, key=lambda t: -quality(t) * len(t.looks))
     kept: list[Track] = []
     for track in ordered:
         if not any(_shadowed(track, other) for other in kept):
             kept.append(track)
     return kept
+
+
+def merge_alternating(tracks: Sequence[Track], fps: float) -> list[Track]:
+    """Tracks with those joined that take turns at one place: one person, looked at in two ways."""
+    merged: list[Track] = []
+    for track in sorted(tracks, key=lambda t: -len(t.looks)):
+        same = next((k for k, other in enumerate(merged) if alternate(track, other, fps)), None)
+        if same is None:
+            merged.append(track)
+        else:
+            merged[same] = _united(merged[same], track)
+    return merged
+
+
+def alternate(first: Track, second: Track, fps: float) -> bool:
+    """Whether two tracks take turns at one place, hardly ever seen well in the same frame."""
+    good = [[k for k in track.looks if likelihood(k) >= LIKELY] for track in (first, second)]
+    frames = [{look.frame for look in looks} for looks in good]
+    if len(frames[0] & frames[1]) > BOTH * min(map(len, frames)):
+        return False
+    order = sorted(frames[0] ^ frames[1])
+    turns = sum((a in frames[0]) != (b in frames[0]) for a, b in pairwise(order))
+    if turns < TURNS:
+        return False
+    places = []
+    for look in good[0]:
+        near = min(good[1], key=lambda other: abs(other.frame - look.frame))
+        if abs(near.frame - look.frame) <= NEAR_S * fps:
+            places.append(overlap(body_box(look.points), body_box(near.points)))
+    return len(places) > 0 and float(np.median(places)) > SAME_PLACE
+
+
+def _united(first: Track, second: Track) -> Track:
+    """The looks of both, of a frame that both have the likelier one."""
+    looks = {look.frame: look for look in first.looks}
+    for look in second.looks:
+        if look.frame not in looks or likelihood(look) > likelihood(looks[look.frame]):
+            looks[look.frame] = look
+    return Track(tuple(looks[frame] for frame in sorted(looks)))
 
 
 def is_person(track: Track, fps: float) -> bool:

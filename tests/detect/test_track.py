@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slamhmr.detect.detector import PersonDetector
-from slamhmr.detect.ghosts import is_person, track_people
+from slamhmr.detect.ghosts import is_person, merge_alternating, track_people
 from slamhmr.detect.landmarks import LANDMARKS, Candidate, LandmarkNetwork
 from slamhmr.detect.observe import face_turned_here, keypoint_boxes, observe, point_confidence
 from slamhmr.detect.reidentify import distance, recognised, worn
@@ -353,3 +353,22 @@ def test_the_search_begins_anew_at_a_cut():
     found = search.run(enumerate(images))
     assert [len(people) for people in found] == [1] * 7
     assert asked == {n: [100.0 if n < 4 else 200.0] for n in range(7)}
+
+
+@pytest.mark.parametrize(("behind", "people"), [(0.0, 1), (200.0, 2)])
+def test_two_tracks_that_take_turns_at_one_place_are_one_person(behind, people):
+    """Looks of one person that two tracks shared out; of two people, apart, they stay two."""
+    rng = np.random.default_rng(7)
+    turns = [frame // 15 % 2 for frame in range(120)]
+    whole = [look(f, 300 + 2 * f + turns[f] * behind, rng=rng) for f in range(120)]
+    parts = [Track(tuple(k for k in whole if turns[k.frame] == own)) for own in (0, 1)]
+    merged = merge_alternating(parts, FPS)
+    assert len(merged) == people
+    if people == 1:
+        assert [k.frame for k in merged[0].looks] == list(range(120))
+
+
+def test_two_who_are_seen_together_are_two_people():
+    rng = np.random.default_rng(8)
+    parts = [Track(tuple(look(f, 300 + 2 * f + x, rng=rng) for f in range(80))) for x in (0, 20)]
+    assert len(merge_alternating(parts, FPS)) == 2

@@ -19,11 +19,13 @@ CORE = [
     "pycolmap>=4.0,<5",
     "safetensors>=0.4",
     "packaging>=22",
+    "submitit>=1.5",
 ]
 EXTRAS = {
     "smpl": ["smplx>=0.1.28"],
     "body": ["anny==0.6.2"],
     "rtmlib": ["rtmlib>=0.0.16,<0.1", "onnxruntime>=1.17"],
+    "batch": ["pyarrow>=15"],
     "test": ["pytest>=8", "beartype>=0.19", "hypothesis>=6", "pillow>=10"],
     "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm", "pre-commit"],
 }

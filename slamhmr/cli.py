@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slamhmr import __version__
+from slamhmr.batch.commands import Words, add_batch
 from slamhmr.errors import InputError, SlamhmrError
 
 if TYPE_CHECKING:
     from slamhmr.pipeline import Outcome
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction[Words]
 
 LOG = logging.getLogger("slamhmr")
 BENCHMARKS = {  # modules of slamhmr.bench with a function `run`
@@ -63,9 +64,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"slamhmr {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log every detail")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=Words
+    )
 
     _add_solving(commands)
+    add_batch(commands)
 
     demo = commands.add_parser("demo", help="make a scene with known truth, solve it, score it")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")

@@ -1,0 +1,114 @@
+"""What a `slamhmr batch` command adds to a batch folder, and which of its jobs it is to run."""
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slamhmr.batch.folder import BATCH, Batch, read_batch, write_batch
+from slamhmr.batch.sequences import find_sequences, make_entries
+from slamhmr.batch.sizes import measured
+from slamhmr.batch.states import FAILED, current
+from slamhmr.batch.table import counts
+from slamhmr.config import Config, load_config, suggestion
+from slamhmr.errors import ConfigError, InputError
+
+LOG = logging.getLogger(__name__)
+LOCK = ".lock"
+COMMAND = [sys.executable, "-m", "slamhmr.cli", "optimize"]
+AFRESH = ("waiting", "preempted", "lost")  # what is run without --retry
+RETRIES = {"failed": FAILED, **{word: (word,) for word in ("lost", "below", "refused", "input")}}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command names: sequences, and settings as arguments of the child."""
+
+    paths: list[Path]
+    arguments: list[str]
+    plain: bool  # no settings: those of the batch, where there is one
+
+
+def asked(words: Sequence[str], files: Sequence[Path], settings: Sequence[str]) -> Asked:
+    """What a command names, checked, before any folder is made.
+
+    Raises ConfigError for settings that do not hold, InputError for sequences that are not there.
+    """
+    threads = [] if any(s.startswith("threads=") for s in settings) else ["threads=1"]
+    options = [word for path in files for word in ("--config", str(path.absolute()))]
+    arguments = [*options, *settings, *threads]
+    config_of(arguments)
+    return Asked(find_sequences(words), arguments, len(files) == 0 and len(settings) == 0)
+
+
+def config_of(arguments: Sequence[str]) -> Config:
+    """The configuration that the arguments of a batch make.
+
+    Raises ConfigError where they make none, or name one GPU for all.
+    """
+    count = 2 * sum(word == "--config" for word in arguments)
+    config = load_config([Path(path) for path in arguments[1:count:2]], arguments[count:])
+    if config.device.startswith("cuda:"):
+        raise ConfigError(f"device={config.device}: say device=cuda; every worker gets its own GPU")
+    return config
+
+
+def planned(folder: Path, wanted: Asked, results: Path | None) -> Batch:
+    """The batch of a folder with the sequences that a command names in it, written.
+
+    Raises InputError if there would be none, or the batch was made with other settings.
+    """
+    others = [path for path in folder.iterdir() if path.name != LOCK]
+    if (folder / BATCH).exists():
+        batch = read_batch(folder)
+    elif len(others) > 0:
+        raise InputError(f"'{folder}' holds other files than a batch's; name another --out")
+    else:
+        threads = config_of(wanted.arguments).threads
+        batch = Batch(folder, COMMAND, wanted.arguments, os.getcwd(), threads, [])
+    if not wanted.plain and batch.arguments != wanted.arguments:
+        raise InputError(
+            f"batch '{folder}' was made with the settings {' '.join(batch.arguments)}; leave "
+            "settings out to go on with them, or name another --out"
+        )
+    entries = [measured(e) for e in make_entries(wanted.paths, results, batch.sequences)]
+    if len(batch.sequences) + len(entries) == 0:
+        raise InputError("no sequences: name directories, a folder of them, a glob or a list")
+    if len(entries) > 0:
+        batch = dataclasses.replace(batch, sequences=[*batch.sequences, *entries])
+        write_batch(batch)
+    return batch
+
+
+def chosen(batch: Batch, paths: Sequence[Path], retry: str | None) -> list[int]:
+    """Indices of the jobs to run: of the sequences `paths` (else all) those that nobody runs.
+
+    Without `retry` those not finished yet; with it only those in its states.
+    Raises ConfigError for a state that is none.
+    """
+    states = AFRESH if retry is None else _states(retry)
+    wanted = {str(path) for path in paths}
+    mine = [
+        now
+        for now, entry in zip(current(batch), batch.sequences, strict=True)
+        if len(wanted) == 0 or entry.path in wanted
+    ]
+    indices = [now.job.index for now in mine if now.startable and now.state in states]
+    others = [now for now in mine if now.job.index not in indices]
+    if len(others) > 0:
+        parts = ", ".join(f"{count} {word}" for word, count in counts(others).items())
+        LOG.info("left as they are: %s", parts)
+    if retry is None and any(now.state in (*FAILED, "below") for now in others):
+        LOG.info("--retry failed or --retry below runs them again")
+    return indices
+
+
+def _states(retry: str) -> tuple[str, ...]:
+    names = [name.strip() for name in retry.split(",")]
+    for name in names:
+        if name not in RETRIES:
+            raise ConfigError(f"--retry {name}: {suggestion(name, list(RETRIES))}")
+    return tuple(state for name in names for state in RETRIES[name])

@@ -11,17 +11,18 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from slamhmr.errors import MissingAsset
+from slamhmr.gpus import GIB as GIB
+from slamhmr.gpus import Gpu as Gpu
+from slamhmr.gpus import answer, driver_cuda, torch_cuda
+from slamhmr.gpus import devices as devices
 
-GIB = 2**30
-ANSWER_S = 60.0  # s that another interpreter or the GPU driver may take to answer
+GET_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
 # Asked of an interpreter: is the module there, which version, which commit, torch's CUDA build.
 # It imports nothing but the standard library, so it runs in any environment.
 QUESTION = """
@@ -37,29 +38,6 @@ def ask(module, distribution):
     url = json.loads(found.read_text("direct_url.json") or "{}")
     return {"version": found.version, "commit": url.get("vcs_info", {}).get("commit_id")}
 print(json.dumps(ask(sys.argv[1], sys.argv[2])))
-"""
-# The CUDA driver is asked in a process of its own: a process that has spoken to it cannot fork.
-DRIVER = """
-import ctypes, json, sys
-names = ["nvcuda.dll"] if sys.platform == "win32" else ["libcuda.so.1", "libcuda.so"]
-cuda = None
-for name in names:
-    try:
-        cuda = ctypes.CDLL(name)
-        break
-    except OSError:
-        pass
-found = []
-if cuda is not None and cuda.cuInit(0) == 0:
-    count, device = ctypes.c_int(), ctypes.c_int()
-    label, size = ctypes.create_string_buffer(128), ctypes.c_size_t()
-    cuda.cuDeviceGetCount(ctypes.byref(count))
-    for number in range(count.value):
-        cuda.cuDeviceGet(ctypes.byref(device), number)
-        cuda.cuDeviceGetName(label, 128, device)
-        cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-        found.append([label.value.decode(), size.value])
-print(json.dumps(found))
 """
 
 
@@ -87,14 +65,6 @@ class Found:
     version: str = ""  # of a package, with the commit of an installation from git
     path: Path | None = None  # of a file
     expected: str = ""  # its sha256, where one is known
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A CUDA device."""
-
-    name: str
-    gib: float  # memory in all
 
 
 @dataclass(frozen=True)
@@ -233,14 +203,18 @@ def lacking_gpu(
     environment, and for what does not run `by_torch`, the torch of the running one is not asked.
     """
     get = f"run it on a machine with an NVIDIA GPU of {gib:g} GiB or more (slamhmr doctor)"
-    if by_torch and not python and torch_cuda() is None:
-        get = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
-        return [Lack(f"{what} needs a GPU, but torch is installed without CUDA", get)]
+    build = torch_cuda() if by_torch and not python else ""
+    if build is None:
+        return [Lack(f"{what} needs a GPU, but torch is installed without CUDA", GET_TORCH)]
     gpus = devices()
     if len(gpus) == 0:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = f" (CUDA_VISIBLE_DEVICES='{hidden}')" if hidden is not None else ""
         return [Lack(f"{what} needs a GPU, no CUDA device was found{why}", get)]
+    driver = driver_cuda()
+    if build != "" and driver is not None and int(build.split(".")[0]) > driver[0]:
+        said = f"torch is built for CUDA {build}, the driver knows up to {driver[0]}.{driver[1]}"
+        return [Lack(f"{what} needs a GPU: {said}", f"update the driver, or {GET_TORCH}")]
     largest = max(gpus, key=lambda gpu: gpu.gib)
     if largest.gib < gib:
         have = f"{largest.name} has {largest.gib:.1f} GiB"
@@ -276,10 +250,10 @@ def installed(module: str, distribution: str, python: str = "") -> Installed | N
 @functools.cache
 def _installed_there(module: str, distribution: str, python: str) -> Installed | None:
     command = [str(Path(python).expanduser()), "-c", QUESTION, module, distribution]
-    answer = _answer(command)
-    if not isinstance(answer, dict):
+    said = answer(command)
+    if not isinstance(said, dict):
         return None
-    return Installed(answer["version"], answer["commit"])
+    return Installed(said["version"], said["commit"])
 
 
 def in_range(version: str, wanted: str) -> bool:
@@ -291,44 +265,6 @@ def in_range(version: str, wanted: str) -> bool:
         return SpecifierSet(wanted).contains(Version(version), prereleases=True)
     except InvalidVersion:
         return False
-
-
-@functools.cache
-def devices() -> tuple[Gpu, ...]:
-    """The CUDA devices that the driver shows this process; CUDA_VISIBLE_DEVICES counts."""
-    answer = _answer([sys.executable, "-I", "-S", "-c", DRIVER])
-    if not isinstance(answer, list):
-        return ()
-    return tuple(Gpu(str(name), int(size) / GIB) for name, size in answer)
-
-
-def _answer(command: list[str]) -> object:
-    """The JSON that a short child process prints; None if it fails."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ANSWER_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    try:
-        return json.loads(done.stdout.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        return None
-
-
-@functools.cache
-def torch_cuda() -> str | None:
-    """The CUDA version that the installed torch was built for, "12.6"; None: none, or no torch."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    source = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
-    for line in source.splitlines():
-        name, equals, value = line.partition("=")
-        if equals and name.partition(":")[0].strip() == "cuda":
-            word = value.strip().strip("'\"")
-            return None if word == "None" else word
-    return None
 
 
 def cache_root() -> Path:

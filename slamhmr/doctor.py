@@ -15,16 +15,15 @@ from slamhmr.components import (
     Component,
     Found,
     Lack,
-    devices,
     file_sha256,
     lacking_file,
     lacking_package,
-    torch_cuda,
     watching,
 )
 from slamhmr.config import Config, backend_options, config_folder, load_config
 from slamhmr.detect.models import HEAVY, IN_WHEEL, SHA256, cache_folder
 from slamhmr.errors import SlamhmrError
+from slamhmr.gpus import devices, driver_cuda, torch_cuda
 from slamhmr.preflight import lacking_backends
 from slamhmr.registry import TABLES, backend
 
@@ -124,6 +123,7 @@ def _gpu() -> Findings:
     return {
         "devices": [{"name": gpu.name, "gib": round(gpu.gib, 1)} for gpu in devices()],
         "driver": numbers[0] if len(numbers) > 0 else None,
+        "driver_cuda": driver_cuda(),
         "torch_cuda": torch_cuda(),
         "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }

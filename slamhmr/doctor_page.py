@@ -64,6 +64,8 @@ def _gpu(row: Findings) -> Iterator[str]:
     build = row["torch_cuda"]
     torch = "torch without CUDA" if build is None else f"torch for CUDA {build}"
     driver = "no NVIDIA driver" if row["driver"] is None else f"driver {row['driver']}"
+    if row["driver_cuda"] is not None:
+        driver += " for CUDA up to {}.{}".format(*row["driver_cuda"])
     hidden = "" if row["visible"] is None else f", CUDA_VISIBLE_DEVICES='{row['visible']}'"
     for number, gpu in enumerate(row["devices"]):
         yield f"  {GOOD}  {number}: {gpu['name']}, {gpu['gib']} GiB"

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from slamhmr.errors import InputError
@@ -24,7 +23,7 @@ def required(path: Path | None, name: str) -> Path:
     return path
 
 
-def with_file(options: Any, module: ModuleType, folder: Path) -> Any:
+def with_file(options: Any, module: Any, folder: Path) -> Any:
     """Options of a backend that reads somebody's file, with the `path` of the one in `folder`.
 
     For modules with `FILES`, the published names that are looked for; a path that is set stays.
@@ -35,8 +34,8 @@ def with_file(options: Any, module: ModuleType, folder: Path) -> Any:
     return dataclasses.replace(options, path=str(found[0])) if len(found) > 0 else options
 
 
-def read_files(options: Any, module: ModuleType) -> list[Path]:
-    """The files that a backend of `with_file`, or one that is named "file", reads."""
+def read_files(options: Any, module: Any) -> list[Path]:
+    """The files that a backend (a module) of `with_file`, or one that is named "file", reads."""
     if not hasattr(module, "FILES") and not module.__name__.endswith(".file"):
         return []
     path = Path(options.path).expanduser()

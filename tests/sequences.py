@@ -167,6 +167,7 @@ class FakeSteps:
 
         observations = make_observations(self.state)
         return SimpleNamespace(
+            __name__=f"slamhmr.{kind}.{name}",
             Options=FakeOptions,
             detect=answer(observations),
             read_observations=answer(observations),

@@ -22,10 +22,10 @@ from slamhmr.components import (
     lacking_gpu,
     lacking_package,
     require,
-    torch_cuda,
     watching,
 )
 from slamhmr.errors import MissingAsset
+from slamhmr.gpus import DRIVER, torch_cuda
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +38,7 @@ def cache(tmp_path, monkeypatch):
 def gpus(monkeypatch, *found, build="12.6"):
     monkeypatch.setattr(components, "devices", lambda: found)
     monkeypatch.setattr(components, "torch_cuda", lambda: build)
+    monkeypatch.setattr(components, "driver_cuda", lambda: (12, 4))
 
 
 def test_an_absent_package_is_named_with_its_command():
@@ -149,6 +150,14 @@ def test_too_little_gpu_memory(monkeypatch):
     assert lack.what == "slam 'droid' needs 11 GiB of GPU memory, larger has 7.8 GiB"
 
 
+def test_a_driver_that_is_too_old(monkeypatch):
+    gpus(monkeypatch, Gpu("toy", 24.0), build="13.0")
+    (lack,) = lacking_gpu("slam 'droid'", 4)
+    assert "torch is built for CUDA 13.0, the driver knows up to 12.4" in lack.what
+    gpus(monkeypatch, Gpu("toy", 24.0), build="12.9")
+    assert lacking_gpu("slam 'droid'", 4) == []
+
+
 def test_everything_is_said_at_once():
     require([])
     one, two = Lack("a is not there", "get a"), Lack("b is not there", "get b")
@@ -187,9 +196,11 @@ def test_torch_says_its_build_without_being_imported():
 
 def test_the_driver_is_asked_in_a_process_that_answers_without_one():
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", components.DRIVER], capture_output=True, text=True
+        [sys.executable, "-I", "-S", "-c", DRIVER], capture_output=True, text=True
     )
-    assert isinstance(json.loads(done.stdout), list), done.stderr
+    version, found = json.loads(done.stdout)
+    assert version >= 0
+    assert isinstance(found, list)
 
 
 def test_the_ranges_are_those_of_setup():

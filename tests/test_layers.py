@@ -10,9 +10,9 @@ ROOT = Path(__file__).parents[1]
 # Each tuple is one floor of siblings, lowest first. A module may import from lower floors and from
 # its own package.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "solve", "threads", "atomic"),
-    ("registry", "skeleton", "components", "exhaustion"),
-    ("config", "types", "device", "memory"),
+    ("errors", "solve", "threads", "atomic", "gpus"),
+    ("registry", "skeleton", "components", "exhaustion", "memory"),
+    ("config", "types", "device"),
     ("video", "artifacts", "geometry", "views"),
     ("constraints", "codehash", "body_pickle"),
     ("sequence", "runfolder", "body", "masks"),

@@ -38,11 +38,16 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["slamhmr*", "priors*"]), "slamhmr.configs"],
-    package_dir={"slamhmr.configs": "configs"},
+    packages=[
+        *find_packages(include=["slamhmr*", "priors*"]),
+        "slamhmr.configs",
+        "slamhmr.third_party",
+    ],
+    package_dir={"slamhmr.configs": "configs", "slamhmr.third_party": "third_party"},
     package_data={
         "slamhmr": ["assets/*.npz", "assets/*.json", "py.typed"],
         "slamhmr.configs": ["*.yaml", "*/*.yaml"],
+        "slamhmr.third_party": ["README.md", "*/*.py", "*/*.txt"],
         "priors": ["weights/*", "training/held_out.txt"],
     },
     install_requires=CORE,

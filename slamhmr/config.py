@@ -17,6 +17,7 @@ from slamhmr.registry import TABLES
 
 Schema = TypeVar("Schema")
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+DEVICES = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
 
@@ -108,7 +109,7 @@ class Config:
     body: BodyConfig = field(default_factory=BodyConfig)
     allow_degraded: bool = False  # go on with less (fixed camera, ...) where a backend would refuse
     seed: int = 0
-    device: str = "cpu"
+    device: str = "cpu"  # auto (a GPU where there is one), cpu, cuda, cuda:<number>
     threads: int = 2  # people, or halves of time, that the solver works on side by side
     schedule: list[str] = field(default_factory=list)
     stages: dict[str, StageConfig] = field(default_factory=dict)
@@ -268,8 +269,8 @@ def _check_stages(merged: DictConfig) -> None:
 
 
 def _check_backends(merged: DictConfig) -> None:
-    if merged.device != "cpu":
-        raise ConfigError(f"device={merged.device}: every step of this version runs on 'cpu'")
+    if DEVICES.fullmatch(merged.device) is None:
+        raise ConfigError(f"device={merged.device}: must be auto, cpu, cuda or cuda:<number>")
     if merged.threads < 1:
         raise ConfigError(f"threads={merged.threads}: at least 1 is needed")
     for kind, table in TABLES.items():

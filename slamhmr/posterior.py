@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slamhmr.cameras import levelling
+from slamhmr.device import on
 from slamhmr.errors import BackendError
 from slamhmr.features import person_features
 from slamhmr.geometry import runs
@@ -69,15 +70,16 @@ def posterior(
     }
     problem = one_guess_per_gap(replace(problem, settings=chosen), state.observed)
     scene = problem.settled(scene)
+    resources = resources or Resources()
     try:
-        sweep = Sweep(problem, scene, 0.0, resources or Resources(), floor=NOTHING)
+        sweep = Sweep(*on((problem, scene), resources.device), 0.0, resources, floor=NOTHING)
     except NotPositiveDefiniteError as e:
         raise BackendError(
             f"the posterior of stage '{name}' is singular: {e}; "
             "posterior.enabled=false leaves it out"
         ) from e
-    border = border_covariance(sweep)
-    step = sweep.solve().step
+    covariance = border_covariance(sweep)
+    border, step = on((covariance, sweep.solve().step), "cpu")
     about = border + torch.outer(step.border, step.border)
     frames = state.valid.shape
     world = torch.full((*frames, 24, 3, 3), torch.nan, dtype=torch.float64)
@@ -85,14 +87,14 @@ def posterior(
     joints = _Joints(problem, scene, point_set(known.body, HANDS))
 
     def visit(found: FrameCovariance) -> None:
-        found = _about_state(found, step, problem)
+        found = _about_state(on(found, "cpu"), step, problem)
         first = problem.evidence[found.chain].first + found.start
         span = slice(first, first + len(found.frames))
         own, cross = joints.covariances(found, about)
         world[found.chain, span] = calibration.absolute * own
         relative[found.chain, span] = calibration.relative * cross
 
-    frame_covariances(sweep, border, visit)
+    frame_covariances(sweep, covariance, visit)
     ratio = _prior_share(problem, border)
     seconds = time.perf_counter() - began
     return _gather(problem, about, calibration, world, relative, ratio, seconds)

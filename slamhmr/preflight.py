@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from slamhmr.body_files import lacking_body
-from slamhmr.components import Lack, lacking_file, lacking_gpu, require
+from slamhmr.components import Lack, lacking_file, require
 from slamhmr.config import Config, backend_options
+from slamhmr.device import lacking as lacking_device
 from slamhmr.errors import ConfigError, InputError
 from slamhmr.registry import backend
 from slamhmr.sequence import Sequence
@@ -16,7 +17,6 @@ from slamhmr.viewfolders import VIEWS, open_clip
 LEAVES = {"detect": "1_observations.npz", "slam": "2_cameras.npz", "init": "3_initial.npz"}
 FILES = {"detect": "observations.npz", "slam": "cameras.npz", "init": "initial.npz"}
 DEFAULTS = {"detect": "blazepose", "slam": "auto", "init": "lift"}
-LEAST_GIB = 1.0  # of a GPU that the solve is to run on: CUDA's own context and a short clip
 
 
 def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) -> Sequence:
@@ -28,8 +28,7 @@ def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) ->
     """
     lacks = [*lacking_body(config.body.model), *lacking_pinned("body", config.body, config)]
     lacks += lacking_terms(config)
-    if config.device == "cuda":
-        lacks += lacking_gpu("device=cuda", LEAST_GIB)
+    lacks += lacking_device(config.device)
     try:
         sequence = open_clip(folder)
     except InputError as e:

@@ -12,6 +12,7 @@ from slamhmr.body import BodyModel
 from slamhmr.cadence import notes_on_cadence
 from slamhmr.cameras import segment_starts
 from slamhmr.config import Config
+from slamhmr.device import choose
 from slamhmr.gates import Judged, open_gates
 from slamhmr.geometry import runs
 from slamhmr.judgement import Failure, judge_result
@@ -184,6 +185,7 @@ def provenance(config: Config, sequence: Sequence) -> Facts:
         "version": __version__,
         "commit": _commit(),
         "config": settings_hash(config),
+        "device": choose(config.device).sentence,
         "inputs": inputs,
     }
 

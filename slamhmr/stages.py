@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slamhmr.device import on
 from slamhmr.errors import BackendError
 from slamhmr.evidence import spans, standing, state_of
 from slamhmr.reprojection import EXACT_PERCENT, score
@@ -84,12 +85,13 @@ def run_stage(
 
     def solve(schedule: Schedule) -> Scene:
         allowed = replace(schedule, iterations=stage.iterations)
+        there, begun = on((problem, scene), resources.device)
         solved, summary = minimise(
-            problem, problem.settled(scene), allowed, resources=resources, on_iteration=on_iteration
+            there, there.settled(begun), allowed, resources=resources, on_iteration=on_iteration
         )
         summaries.append(summary)
         _log(name, summary)
-        return solved
+        return on(solved, "cpu")
 
     predicted = state.contacts
     for index in range(rounds(stage)):

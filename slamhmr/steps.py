@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +16,9 @@ from slamhmr.cameras import segment_starts
 from slamhmr.config import Config, backend_options
 from slamhmr.constraints import Constraints
 from slamhmr.detect.tracklets import repair_tracks
+from slamhmr.device import choose as choose_device
+from slamhmr.device import memory_guarded
+from slamhmr.device import resources as device_resources
 from slamhmr.errors import ConfigError
 from slamhmr.exhaustion import memory_told
 from slamhmr.export.result import build_result
@@ -186,7 +191,8 @@ def initialise(
     def compute() -> Initial:
         cuts = segment_starts(cameras, sequence.cuts)
         with memory_told(f"init={name}"):
-            return module.initialise(observations, cameras, body, options, cuts=cuts)
+            chosen = _on_device(options, name, config)
+            return module.initialise(observations, cameras, body, chosen, cuts=cuts)
 
     made_of = [run.path("1_observations.npz"), run.path("2_cameras.npz")]
     value, _ = run.step(
@@ -244,13 +250,14 @@ def solve_stage(
     reports: list[StageReport] = []
 
     def compute() -> SceneState:
-        with tqdm(desc=name, unit=" iterations", disable=not progress) as bar:
+        bar = tqdm(desc=name, unit=" iterations", disable=not progress)
+        with bar, _solver(f"stage '{name}'", start) as allowed:
             solved, report = run_stage(
                 state,
                 known,
                 name,
                 settings,
-                resources=Resources(start.config.threads),
+                resources=allowed,
                 start_percent=float(str(start.score["mean_percent"])) if last else None,
                 on_iteration=lambda _, energy: _advance(bar, energy),
             )
@@ -301,14 +308,15 @@ def conclude(
         found = None
         if config.posterior.enabled:
             values = {f.name: getattr(config.posterior, f.name) for f in fields(Calibration)}
-            found = posterior(
-                state,
-                start.known,
-                last,
-                config.stages[last],
-                Calibration(**values),
-                resources=Resources(config.threads),
-            )
+            with _solver("posterior", start) as allowed:
+                found = posterior(
+                    state,
+                    start.known,
+                    last,
+                    config.stages[last],
+                    Calibration(**values),
+                    resources=allowed,
+                )
             notes.update(prior_share=found.prior_share, seconds=found.seconds)
         whole = build_result(
             state,
@@ -330,6 +338,22 @@ def conclude(
         code=("slamhmr.export.result", "slamhmr.posterior", "slamhmr.judgement"),
         note=lambda: notes,
     )
+
+
+@contextmanager
+def _solver(what: str, start: Start) -> Iterator[Resources]:
+    """What the configuration's device gives a solve, whose memory running out is said."""
+    config, (people, frames) = start.config, start.observations.keypoints.shape[:2]
+    allowed = device_resources(config.device, config.threads, frames, people)
+    with memory_guarded(what, allowed.device, frames, people):
+        yield allowed
+
+
+def _on_device(options: Any, name: str, config: Config) -> Any:
+    """A backend's options with the run's device, unless they name their own."""
+    if not hasattr(options, "device") or "device" in config.options.get(name, {}):
+        return options
+    return dataclasses.replace(options, device=str(choose_device(config.device).device))
 
 
 def _advance(bar: Any, energy: float) -> None:

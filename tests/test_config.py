@@ -50,7 +50,7 @@ def test_written_configuration_reads_back_the_same(tmp_path):
         ("schedule=[]", "'schedule' is empty"),
         ("detect=blaze", "did you mean 'blazepose'?"),
         ("options.sfn.a=1", "options.sfn: no such backend; did you mean 'sfm'?"),
-        ("device=cuda", "runs on 'cpu'"),
+        ("device=gpu", "auto, cpu, cuda or cuda:<number>"),
         ("overwrite", "not of the form key=value"),
         ("=3", "not of the form key=value"),
         ("schedule=[root", "cannot be read"),

@@ -44,7 +44,8 @@ class Resources:
     threads: int = 1
     window: int = 200  # frames that are linearised at once: larger ones lose to page faults
     frames: int = 10_000  # frames, of all chains, whose factors are kept: about 0.15 MB each
-    together: bool = False  # all lanes in one batch instead of threads: for GPUs; keeps all factors
+    together: bool = False  # everybody's frames in one batch (`solve.cyclic`): for GPUs
+    device: str = "cpu"  # where the numbers are
 
 
 @dataclass(frozen=True)

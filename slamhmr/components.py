@@ -102,6 +102,10 @@ COMPONENTS: tuple[Component, ...] = (
         "pip install 'pycolmap>=4.0,<5'",
         version=">=4.0,<5",
     ),
+    Component(
+        "submitit", "arrays of cluster jobs (batch --executor slurm)", "pip install submitit"
+    ),
+    Component("pyarrow", "parquet of a batch's results", "pip install 'slamhmr[batch]'"),
     Component("smplx", "comparing body models with the official code", "pip install smplx"),
     Component("anny", "making the default body anew", "pip install 'slamhmr[body]'"),
 )

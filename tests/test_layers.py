@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "solve", "threads", "atomic", "gpus"),
     ("registry", "skeleton", "components", "exhaustion", "memory"),
-    ("config", "types", "device"),
+    ("config", "types", "device", "foreign"),
     ("video", "artifacts", "geometry", "views"),
     ("constraints", "codehash", "body_pickle"),
     ("sequence", "runfolder", "body", "masks"),

@@ -183,3 +183,10 @@ def test_a_pinned_file_must_be_the_one_that_was_pinned(tmp_path):
 def test_a_wrong_pin_is_refused(word, message):
     with pytest.raises(ConfigError, match=message):
         load_config(overrides=[word])
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_said_with_the_rest(tmp_path, bare):
+    write_video(tmp_path / "video.mp4")
+    with pytest.raises(MissingAsset, match="3 things are missing") as caught:
+        checked(tmp_path, "device=cuda")
+    assert "device=cuda needs a GPU, but torch is installed without CUDA; pip" in str(caught.value)

@@ -10,13 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slamhmr.batch.folder import Batch, Submission, write_submission
+from slamhmr.batch.folder import (
+    Batch,
+    Submission,
+    import_path,
+    worker_command,
+    write_submission,
+)
 from slamhmr.batch.sizes import GIB, need
 from slamhmr.config import build, config_folder, parse_overrides, read_yaml, suggestion
 from slamhmr.errors import BackendError, ConfigError, MissingAsset
 
 FOLDER = "cluster"  # in configs/; also what overrides begin with
-ROOT = Path(__file__).parents[2]
 MARGIN = 1.25  # of the memory asked for over the estimate: a job above it is killed
 
 
@@ -127,14 +132,11 @@ def _how_to_submit(count: int, cluster: ClusterConfig) -> list[str]:
 
 def setup_lines(cluster: ClusterConfig) -> list[str]:
     """Shell lines before the worker; a checkout that is not installed is put on the path."""
-    checkout = (ROOT / "setup.py").is_file()
-    path = f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}"
-    return [*cluster.setup, *([path] if checkout else [])]
-
-
-def worker_command(folder: Path) -> list[str]:
-    """The one way a job is run; its index follows."""
-    return [sys.executable, "-m", "slamhmr.batch.worker", str(folder)]
+    path = import_path()
+    if path is None:
+        return cluster.setup
+    export = f"export PYTHONPATH={shlex.quote(path)}${{PYTHONPATH:+:$PYTHONPATH}}"
+    return [*cluster.setup, export]
 
 
 def become_worker(folder: str, index: int) -> None:

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from slamhmr.errors import InputError
 
 BATCH = "batch.json"
 SCHEMA_VERSION = 1
+
+ROOT = Path(__file__).parents[2]
 
 Record = TypeVar("Record", "Entry", "Job", "Submission")
 
@@ -133,6 +136,24 @@ def write_submission(folder: Path, submission: Submission) -> None:
     """Write down which task of an array is which sequence."""
     text = json.dumps(dataclasses.asdict(submission)) + "\n"
     write_text(folder / "submissions" / f"{submission.job}.json", text)
+
+
+def worker_command(folder: Path) -> list[str]:
+    """The one way a job is run; its index follows."""
+    return [sys.executable, "-m", "slamhmr.batch.worker", str(folder)]
+
+
+def import_path() -> str | None:
+    """Where our package lies, for PYTHONPATH, if it is a checkout that may not be installed."""
+    return str(ROOT) if (ROOT / "setup.py").is_file() else None
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment and `variables`, with our package found from any directory."""
+    before = os.environ.get("PYTHONPATH")
+    paths = [path for path in (import_path(), before) if path is not None and path != ""]
+    own = {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))} if len(paths) > 0 else {}
+    return {**os.environ, **own, **variables}
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Local workers: as many at once as cores, memory and GPUs allow, the longest sequence first."""
 
 import logging
-import os
 import queue
 import signal
 import subprocess
@@ -11,8 +10,14 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from slamhmr.batch.cluster import worker_command
-from slamhmr.batch.folder import Batch, read_job
+from slamhmr.batch.folder import (
+    Batch,
+    Job,
+    environment,
+    read_job,
+    worker_command,
+    write_job,
+)
 from slamhmr.batch.sizes import Machine, need, work
 
 LOG = logging.getLogger(__name__)
@@ -92,7 +97,7 @@ class Pool:
         process = subprocess.Popen(
             [*worker_command(self.batch.folder), str(index)],
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **own},
+            env=environment(**own),
             start_new_session=True,  # Ctrl-C reaches it through us alone, once
         )
         self.running[index] = Running(index, process, self._memory(index), gpu)
@@ -113,8 +118,15 @@ class Pool:
 
     def _tell(self, index: int, number: int, total: int) -> None:
         """Forget an ended worker and say how its job went."""
-        self.running.pop(index)
+        one = self.running.pop(index)
         job = read_job(self.batch.folder, index)
+        code = one.process.returncode
+        if code != 0 and len(self.received) == 0 and (job is None or job.pid != one.process.pid):
+            attempt = 1 if job is None else job.attempt + 1
+            words = f"its worker ended with code {code} before it began"
+            name = self.batch.sequences[index].name
+            job = Job(index, name, "failed", attempt=attempt, reason=words)
+            write_job(self.batch.folder, job)
         if job is None or job.state == "running":
             name = self.batch.sequences[index].name
             LOG.info("[%d/%d] %s: its worker ended without a word", number, total, name)

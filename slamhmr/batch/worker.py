@@ -25,6 +25,7 @@ from typing import Any
 from slamhmr.batch.folder import (
     Batch,
     Job,
+    environment,
     job_path,
     locked,
     log_path,
@@ -183,7 +184,7 @@ def _run_child(batch: Batch, index: int, log: int, signals: Signals) -> int:
         stdout=log,
         stderr=log,
         cwd=batch.cwd,
-        env={**os.environ, **threads},
+        env=environment(**threads),
         start_new_session=True,  # a terminal's Ctrl-C reaches it through us alone
         preexec_fn=die_with_worker if sys.platform == "linux" else None,
     )

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slamhmr import __version__
 from slamhmr.components import (
@@ -20,12 +20,12 @@ from slamhmr.components import (
     lacking_package,
     watching,
 )
-from slamhmr.config import Config, backend_options, config_folder, load_config
 from slamhmr.detect.models import HEAVY, IN_WHEEL, SHA256, cache_folder
-from slamhmr.errors import SlamhmrError
 from slamhmr.gpus import devices, driver_cuda, torch_cuda
-from slamhmr.preflight import lacking_backends
 from slamhmr.registry import TABLES, backend
+
+if TYPE_CHECKING:  # what stands on packages that may be missing is imported when they are there
+    from slamhmr.config import Config
 
 TOOLS = {  # programs that are asked for their version: what they give, how to get them
     "ffmpeg": (
@@ -46,7 +46,7 @@ def diagnose(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Findi
     weights that they name are looked at too. Raises ConfigError for settings that are wrong.
     """
     packages = [_package(component) for component in COMPONENTS]
-    missing = [found for found in packages if found["needed"] and len(found["lacks"]) > 0]
+    complete = not any(found["needed"] and len(found["lacks"]) > 0 for found in packages)
     findings: Findings = {
         "slamhmr": __version__,
         "python": platform.python_version(),
@@ -59,15 +59,10 @@ def diagnose(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Findi
         "gpu": _gpu(),
         "backends": [],
     }
-    try:
-        findings["settings"] = {"folder": str(config_folder()), "error": None}
-    except SlamhmrError as e:
-        findings["settings"] = {"folder": None, "error": str(e)}
-    complete = len(missing) == 0 and findings["settings"]["error"] is None
     if complete:
-        config = load_config(files, overrides)
-        findings["backends"] = _backends(config)
-        findings["body"] = config.body.model
+        from slamhmr.config import load_config
+
+        findings["backends"] = _backends(load_config(files, overrides))
     return {**findings, "complete": complete, "verdict": _verdict(findings, complete)}
 
 
@@ -129,8 +124,11 @@ def _gpu() -> Findings:
     }
 
 
-def _backends(config: Config) -> list[Findings]:
+def _backends(config: "Config") -> list[Findings]:
     """Every registered backend: what it found and what it lacks with the options of `config`."""
+    from slamhmr.config import backend_options
+    from slamhmr.preflight import lacking_backends
+
     rows = []
     for kind, table in TABLES.items():
         for name in sorted(set(table) - {"file"}):

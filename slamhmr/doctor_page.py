@@ -19,7 +19,6 @@ def page(findings: Findings) -> str:
         "models and files",
         *(_file(row) for row in findings["models"]),
         f"  {GOOD}  default body, shipped; licensed SMPL files through --body-model PATH",
-        _settings(findings["settings"]),
         "",
         "programs",
         *(_program(row) for row in findings["programs"]),
@@ -46,12 +45,6 @@ def _file(row: Findings) -> str:
         return f"  {GOOD}  {_found(row['found'][0])}"
     (lack,) = row["lacks"]
     return f"  {MISSING}  {lack['what']}; {lack['get']}"
-
-
-def _settings(row: Findings) -> str:
-    if row["error"] is None:
-        return f"  {GOOD}  settings in {row['folder']}"
-    return f"  {MISSING}  settings: {row['error']}"
 
 
 def _program(row: Findings) -> str:

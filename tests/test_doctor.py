@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +13,8 @@ from slamhmr import cli, components, doctor
 from slamhmr.components import Gpu, Installed
 from slamhmr.doctor import diagnose
 from slamhmr.doctor_page import page
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +90,23 @@ def test_json_is_the_same(capsys):
     findings = json.loads(capsys.readouterr().out)
     assert findings["complete"]
     assert row(findings, "packages", "torch")["version"].startswith("2.")
+
+
+def test_without_any_package_it_still_speaks():
+    code = """
+import sys
+for name in ("torch", "numpy", "omegaconf", "yaml", "cv2", "av", "scipy"):
+    sys.modules[name] = None
+from slamhmr.cli import main
+sys.exit(main(["doctor"]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert "--  torch: gives everything; pip install slamhmr" in done.stdout
+    assert "optimize cannot run" in done.stdout
 
 
 def test_wrong_settings_are_refused(capsys):

@@ -28,6 +28,7 @@ INITIALISERS: dict[str, str] = {
     "tcmr": "slamhmr.init.tcmr",
     "wham": "slamhmr.init.wham",
     "gvhmr": "slamhmr.init.gvhmr",
+    "sam3d_body": "slamhmr.init.sam3d_body",
 }
 TABLES: dict[str, dict[str, str]] = {"detect": DETECTORS, "slam": SLAM, "init": INITIALISERS}
 

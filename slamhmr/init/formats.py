@@ -1,6 +1,7 @@
 """Pieces of the formats that other regressors write: frames, rotations, shapes, rest poses."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,12 @@ def file_frames(
     """Frames of the observations of the file's frame numbers, and which of them are there.
 
     The file's frame `first` is the observations' first. With `first` at 0 all must be there; raises
-    InputError otherwise.
+    InputError otherwise. With another one, a track may have none of them.
     """
     total = observations.confidence.shape[1]
     frames = ids - first
     inside = (frames >= 0) & (frames < total)
-    if not bool(inside.any()) or (first == 0 and not bool(inside.all())):
+    if first == 0 and not bool(inside.all()):
         raise InputError(
             f"'{path}': frames {int(ids.min())} to {int(ids.max())}, the observations have "
             f"{total}; make both from the same frames, or say which frame of the file is their "
@@ -161,3 +162,30 @@ def rate_doubt(fps: float) -> float:
     They take any video for one of 30; what they say of a step is trusted less the further from it.
     """
     return 1.0 + abs(math.log2(fps / TRAINED_FPS))
+
+
+def numbers(
+    content: object, key: str, shape: tuple[int | None, ...], *, path: Path, of: str
+) -> NDArray[np.float64]:
+    """Array `key` of a mapping that was read from a file, as float64; None fits any length.
+
+    Axes of length 1 beyond those of `shape` are dropped. Raises InputError if it is not there, has
+    another shape or values that are not finite; `of` names what should have written it.
+    """
+    if not isinstance(content, Mapping) or key not in content:
+        known = ", ".join(map(str, content)) if isinstance(content, Mapping) else "no mapping"
+        raise InputError(f"'{path}' lacks '{key}' ({known}): no output of {of}")
+    array = np.asarray(content[key])
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"'{path}': '{key}' holds {array.dtype}, expected numbers")
+    while array.ndim > len(shape) and 1 in array.shape:
+        array = array.squeeze(array.shape.index(1))
+    fits = array.ndim == len(shape) and all(
+        want in (None, side) for want, side in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if side is None else str(side) for side in shape)
+        raise InputError(f"'{path}': '{key}' has shape {array.shape}, expected ({wanted})")
+    if not np.isfinite(array).all():
+        raise InputError(f"'{path}': '{key}' holds NaN or infinity")
+    return array.astype(np.float64)

@@ -14,10 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.solve.banded import Factor, swap_frames
+from slamhmr.solve.cyclic import Reduction
+from slamhmr.solve.cyclic import selected_inverse as selected_pairs
 from slamhmr.solve.problem import REACH
 from slamhmr.solve.sweep import Eliminated, Sweep, in_threads, middle_of
 
 S = TypeVar("S")
+VISITED = 200  # frames of a batch that are handed over at a time
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ def frame_covariances(
 ) -> None:
     """Hand the covariance of every frame to `visit`, some frames at a time, from several threads.
 
-    `sweep` should be undamped. Memory: one window per thread.
+    `sweep` should be undamped. Memory: one window per thread; in a batch, that of all frames.
     """
+    if sweep.reduction is not None:
+        _visit_together(sweep, sweep.reduction, border, visit)
+        return
     jobs = []
     for chain, shape in enumerate(sweep.shapes):
         columns = shape.border_columns
@@ -57,6 +63,26 @@ def frame_covariances(
         visit(FrameCovariance(chain, first, frames, blocks[..., REACH * size :]))
         jobs += [(found, met) for found in sweep.halves(chain)]
     in_threads(lambda job: _go_back(sweep, *job, visit), jobs, sweep.resources.threads)
+
+
+def _visit_together(
+    sweep: Sweep[S],
+    reduction: Reduction,
+    border: Float[Tensor, "G G"],
+    visit: Callable[[FrameCovariance], None],
+) -> None:
+    """Everybody at once, handed over in windows as the lanes would."""
+    columns = torch.stack([shape.border_columns for shape in sweep.shapes])
+    own = border[columns[:, :, None], columns[:, None]]
+    pairs, crosses = selected_pairs(reduction, own)
+    size = sweep.shapes[0].unknowns
+    first, second = pairs[..., :size, :size], pairs[..., size:, size:]
+    for chain, shape in enumerate(sweep.shapes):
+        frames = torch.stack([first[chain], second[chain]], dim=1).flatten(end_dim=1)
+        cross = crosses[chain].reshape(len(frames), size, -1)
+        for start in range(0, shape.frame_count, VISITED):
+            span = slice(start, min(start + VISITED, shape.frame_count))
+            visit(FrameCovariance(chain, start, frames[span], cross[span]))
 
 
 def _middle(sweep: Sweep[S], chain: int, border: Float[Tensor, "g g"]) -> Float[Tensor, "w w"]:

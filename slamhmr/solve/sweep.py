@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slamhmr.solve import cyclic
 from slamhmr.solve.assemble import assemble
 from slamhmr.solve.banded import (
     FLOOR,
@@ -28,9 +29,8 @@ from slamhmr.solve.banded import (
     eliminate,
     swap_frames,
 )
-from slamhmr.solve.batch import Batch
 from slamhmr.solve.equations import Equations
-from slamhmr.solve.problem import REACH, ChainShape, Problem, Step
+from slamhmr.solve.problem import MAX_STENCIL, REACH, ChainShape, Problem, Step
 
 S = TypeVar("S")
 A = TypeVar("A")
@@ -59,10 +59,10 @@ class Lane:
 
 @dataclass
 class Eliminated:
-    """What a lane leaves: a front, and what it takes to go back."""
+    """What a lane leaves: a front, and what it takes to go back; of a whole chain, its sums."""
 
     lane: Lane
-    fronts: list[Front]  # before every window; none where all factors are kept in a batch
+    fronts: list[Front]  # before every window
     factors: list[Factor | None]  # None: made again when needed
     front: Front
     diagonal: Float[Tensor, "T d"]  # of H, this lane's part
@@ -146,16 +146,15 @@ class Sweep(Generic[S]):
         self.floor = damping * FLOOR + floor
         self.damping, self.resources = damping, resources
         self.shapes, self.border_terms = problem.chains, problem.border(state)
+        self.reduction: cyclic.Reduction | None = None
+        if resources.together:
+            self._eliminate_together()
+            return
         lanes = lanes_of(self.shapes, resources.window)
         kept = resources.frames // (len(lanes) * resources.window)
-        self.batch: Batch | None = None
-        if resources.together:
-            self.batch = Batch(len(lanes))
-            self.eliminated = self._eliminate_together(lanes, self.batch)
-        else:
-            self.eliminated = in_threads(
-                lambda lane: self._eliminate_lane(lane, kept), lanes, resources.threads
-            )
+        self.eliminated = in_threads(
+            lambda lane: self._eliminate_lane(lane, kept), lanes, resources.threads
+        )
         self.middles = [self._meet(index, shape) for index, shape in enumerate(self.shapes)]
         self._reduce_border()
 
@@ -173,33 +172,48 @@ class Sweep(Generic[S]):
         factor, left = eliminate(band, front, count, self.floor)
         return factor, left, equations
 
-    def _eliminate_together(self, lanes: list[Lane], batch: "Batch") -> list[Eliminated]:
-        """Every lane's windows side by side, from the far ends; short ones begin later."""
-        found = [self._empty(lane) for lane in lanes]
-        fronts = torch.stack([each.front for each in found])
-        rounds = max(len(lane.windows) for lane in lanes)
-        for turn in range(rounds):
-            bands: list[Band | None] = []
-            for lane, each in zip(lanes, found, strict=True):
-                index = turn - (rounds - len(lane.windows))
-                if index < 0:
-                    bands.append(None)
-                    continue
+    def _eliminate_together(self) -> None:
+        """Everybody's equations in one batch of pairs of frames, reduced to the border.
+
+        Chains are as long as the longest, with frames at their ends that touch nothing.
+        """
+        widest, chains = max(shape.frame_count for shape in self.shapes), len(self.shapes)
+        self.eliminated = [self._empty(Lane(chain, False, [])) for chain in range(chains)]
+        size, width = self.shapes[0].unknowns, len(self.shapes[0].border_columns) + 1
+        frames = widest + widest % cyclic.PAIR
+        sample = self.eliminated[0].gradient
+        band = [sample.new_zeros(chains, frames, size, size) for _ in range(MAX_STENCIL)]
+        shared = sample.new_zeros(chains, frames, size, width)
+        for chain, each in enumerate(self.eliminated):
+            last = self.shapes[chain].frame_count
+            lane = Lane(chain, False, [
+                (start, min(start + self.resources.window, last))
+                for start in range(0, last, self.resources.window)
+            ])  # fmt: skip
+            for index in range(len(lane.windows)):
                 equations = self.linearise(lane, index)
                 each.add(equations)
-                bands.append(band_of(equations, self.damping, backward=lane.backward))
-            fronts = batch.eliminate(bands, fronts, self.floor)
-        for row, each in enumerate(found):
-            each.front = fronts[row]
-            lane = lanes[row]
-            for index in range(len(lane.windows)):
-                turn = index + rounds - len(lane.windows)
-                each.factors.append(batch.factor_of(row, turn))
-        return found
+                touched = slice(equations.start, equations.start + len(equations.gradient))
+                for offset, whole in enumerate(band):
+                    kept = slice(touched.start, max(touched.stop - offset, touched.start))
+                    whole[chain, kept] += equations.band[offset][: kept.stop - kept.start]
+                shared[chain, touched, :, :-1] += equations.border
+            shared[chain, :last, :, -1] = each.gradient
+            band[0][chain, last:].diagonal(dim1=-2, dim2=-1).fill_(1.0)
+        band[0].diagonal(dim1=-2, dim2=-1).mul_(1.0 + self.damping).add_(self.floor)
+        blocks = cyclic.blocks_of(band, shared)
+        del band, shared
+        self.reduction = cyclic.reduce(blocks)
+        one = self.reduction
+        self.middles = [
+            Middle(*parts) for parts in zip(one.lower, one.panel, one.schur, strict=True)
+        ]
+        self._reduce_border()
 
     def _empty(self, lane: Lane) -> Eliminated:
         shape, border = self.shapes[lane.chain], self.border_terms
-        sample = border[0].value if len(border) > 0 else torch.zeros((), dtype=torch.float64)
+        there = torch.zeros((), dtype=torch.float64, device=self.resources.device)
+        sample = border[0].value if len(border) > 0 else there
         shared = len(shape.border_columns)
         width = REACH * shape.unknowns + shared + 1
         return Eliminated(
@@ -221,7 +235,7 @@ class Sweep(Generic[S]):
         return found
 
     def halves(self, chain: int) -> list[Eliminated]:
-        """What the two lanes of a chain left: forward, backward."""
+        """What the two lanes of a chain left: forward, backward; in a batch, there is one."""
         found = [e for e in self.eliminated if e.lane.chain == chain]
         return sorted(found, key=lambda e: e.lane.backward)
 
@@ -264,6 +278,21 @@ class Sweep(Generic[S]):
         border = self.border_gradient
         if len(border) > 0:
             border = -torch.cholesky_solve(border[:, None], self.border_factor)[:, 0]
+        moved = self._back_together(border) if self.reduction else self._back_in_threads(border)
+        whole = Step(moved, border)
+        return Solved(whole, self._predicted(whole))
+
+    def _back_together(self, border: Tensor) -> list[Tensor]:
+        """Increments of every chain's frames from those of the border, in one batch."""
+        assert self.reduction is not None
+        columns = torch.stack([shape.border_columns for shape in self.shapes])
+        own = torch.nn.functional.pad(border[columns], (0, 1), value=1.0)
+        found = cyclic.back_substitute(self.reduction, own)
+        found = found.reshape(len(found), -1, self.shapes[0].unknowns)
+        return [step[: shape.frame_count] for step, shape in zip(found, self.shapes, strict=True)]
+
+    def _back_in_threads(self, border: Tensor) -> list[Tensor]:
+        """The same, lane by lane."""
         steps = []
         for chain, (middle, shape) in enumerate(zip(self.middles, self.shapes, strict=True)):
             own = torch.cat([border[shape.border_columns], border.new_ones(1)])
@@ -279,12 +308,8 @@ class Sweep(Generic[S]):
             for chain, step, met, own in steps
             for found in self.halves(chain)
         ]
-        if self.batch is None:
-            in_threads(lambda job: self._go_back(*job), jobs, self.resources.threads)
-        else:
-            self._go_back_together(self.batch, jobs)
-        whole = Step([own for _, own, _, _ in steps], border)
-        return Solved(whole, self._predicted(whole))
+        in_threads(lambda job: self._go_back(*job), jobs, self.resources.threads)
+        return [own for _, own, _, _ in steps]
 
     def _go_back(self, found: Eliminated, step: Tensor, met: Tensor, own: Tensor) -> None:
         """Write the increments of one lane into `step`, from the middle outwards."""
@@ -295,25 +320,6 @@ class Sweep(Generic[S]):
             step[self.frames_of(found.lane, index, len(part))] = (
                 part.flip(0) if found.lane.backward else part
             )
-
-    def _go_back_together(
-        self, batch: Batch, jobs: list[tuple[Eliminated, Tensor, Tensor, Tensor]]
-    ) -> None:
-        """The same of all lanes in one batch."""
-        order = {(e.lane.chain, e.lane.backward): row for row, e in enumerate(self.eliminated)}
-        jobs = sorted(jobs, key=lambda job: order[job[0].lane.chain, job[0].lane.backward])
-        starts = []
-        for found, _, met, own in jobs:
-            frames = met.reshape(REACH, -1)
-            starts.append(torch.cat([*(frames.flip(0) if found.lane.backward else frames), own]))
-        parts = batch.back(torch.stack(starts))
-        for row, (found, step, _, _) in enumerate(jobs):
-            lane = found.lane
-            for index in range(len(lane.windows)):
-                turn = index + len(parts) - len(lane.windows)
-                count = batch.counts[turn][row]
-                part = parts[turn][row][len(parts[turn][row]) - count :]
-                step[self.frames_of(lane, index, count)] = part.flip(0) if lane.backward else part
 
     def back(self, found: Eliminated) -> Iterator[tuple[int, Factor]]:
         """Windows of a lane and their factors, last eliminated first; made again if not kept."""
@@ -333,9 +339,11 @@ class Sweep(Generic[S]):
         """Decrease of the undamped quadratic model: 1/2 dx' (damping D dx - g)."""
         total = step.border.new_zeros(())
         for chain, moved in enumerate(step.chains):
-            ahead, behind = self.halves(chain)
-            scaled = self.damping * (ahead.diagonal + behind.diagonal + FLOOR) * moved
-            total = total + (moved * (scaled - ahead.gradient - behind.gradient)).sum()
+            halves = self.halves(chain)
+            diagonal = torch.stack([half.diagonal for half in halves]).sum(dim=0)
+            gradient = torch.stack([half.gradient for half in halves]).sum(dim=0)
+            scaled = self.damping * (diagonal + FLOOR) * moved
+            total = total + (moved * (scaled - gradient)).sum()
         border = step.border
         scaled = self.damping * (self.corner_diagonal + FLOOR) * border
         return 0.5 * float(total + (border * (scaled - self.corner_gradient)).sum())

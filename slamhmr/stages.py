@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from slamhmr.device import on
 from slamhmr.errors import BackendError
 from slamhmr.evidence import spans, standing, state_of
 from slamhmr.reprojection import EXACT_PERCENT, score
-from slamhmr.scene import Scene
+from slamhmr.scene import Evidence, Scene
 from slamhmr.scene_problem import (
     Known,
     SceneProblem,
@@ -24,7 +24,7 @@ from slamhmr.scene_problem import (
     scene_problem,
     settings_of,
 )
-from slamhmr.solve.levenberg import Schedule, Summary, minimise
+from slamhmr.solve.levenberg import Progress, Schedule, Summary, minimise
 from slamhmr.solve.sweep import Resources, energies_of
 from slamhmr.standing import stand
 from slamhmr.types import SceneState, StageReport
@@ -56,6 +56,21 @@ def _require_finite_start(
                     )
 
 
+@dataclass(frozen=True)
+class Reached:
+    """How far a stage has come: all that decides how it goes on."""
+
+    state: SceneState  # with the contacts, supports and free fall that count now
+    scene: Scene  # from which the minimisation under way began, or that it ended with
+    start: Scene  # of the stage, on the ground of now
+    origin: Scene  # of the round's problem: what the border's priors count from
+    round: int = 0
+    tightened: int = 0
+    summaries: tuple[Summary, ...] = ()
+    progress: Progress[Scene] | None = None  # within the minimisation under way
+    seconds: float = 0.0
+
+
 def run_stage(
     state: SceneState,
     known: Known,
@@ -64,7 +79,8 @@ def run_stage(
     *,
     resources: Resources | None = None,
     start_percent: float | None = None,
-    on_iteration: Callable[[int, float], None] | None = None,
+    on_iteration: Callable[[Reached], None] | None = None,
+    reached: Reached | None = None,
 ) -> tuple[SceneState, StageReport]:
     """Solve one stage from `state`; each round of annealing begins where the last one ended.
 
@@ -73,49 +89,128 @@ def run_stage(
     With `start_percent`, the `mean_percent` of `reprojection.score` at the start of all stages,
     the keypoints' sigma is lowered until the result is no farther from them: by `TIGHTER` at a
     time, `MOST_TIGHTER` times at most (the report's gate says where that, or a stage without
-    keypoints, was not enough). Raises ConfigError for a stage that cannot be run.
+    keypoints, was not enough). Goes on from what was `reached` before, with the same digits as if
+    undisturbed; `on_iteration` may keep it, and end the stage by raising. Raises ConfigError for a
+    stage that cannot be run.
     """
     check_stage(name, stage)
-    began = time.perf_counter()
-    summaries: list[Summary] = []
     problem, scene = scene_problem(state, known, name, stage, round_index=0)
     _require_finite_start(problem, scene, state, name)
-    start, resources = scene, resources or Resources()
-    fine = Schedule(relative_decrease=stage.tolerance, patience=2)
-
-    def solve(schedule: Schedule) -> Scene:
-        allowed = replace(schedule, iterations=stage.iterations)
-        there, begun = on((problem, scene), resources.device)
-        solved, summary = minimise(
-            there, there.settled(begun), allowed, resources=resources, on_iteration=on_iteration
-        )
-        summaries.append(summary)
-        _log(name, summary)
-        return on(solved, "cpu")
-
-    predicted = state.contacts
-    for index in range(rounds(stage)):
-        problem = replace(problem, settings=settings_of(name, stage, index, known.initial))
-        if "contact_height" in stage.terms:
-            state = _stood(scene, state, known, predicted, solved=index > 0)
-            problem, scene, start = _restood(problem, scene, start, state)
-        scene = solve(fine if index == rounds(stage) - 1 else COARSE)
-    tightened, most = 0, MOST_TIGHTER if "reprojection" in stage.terms else 0
-    while tightened < most and _farther(scene, state, known, start_percent):
-        problem, tightened = _tighter(problem), tightened + 1
-        scene = solve(fine)
+    task = _Task(
+        problem, state.contacts, known, name, stage, resources or Resources(), start_percent,
+        on_iteration,
+    )  # fmt: skip
+    following: Reached | None = reached or task.stood(Reached(state, scene, scene, scene))
+    while following is not None:
+        now = task.solved(following)
+        following = task.following(now)
+    problem = task.problem(now)
     report = StageReport(
         name,
-        sum(s.iterations for s in summaries),
-        sum(s.rejected for s in summaries),
-        summaries[-1].stopped,
-        energies_of(problem, problem.settled(start), resources),
-        summaries[-1].energy_after,
-        time.perf_counter() - began,
-        TIGHTER**tightened,
+        sum(s.iterations for s in now.summaries),
+        sum(s.rejected for s in now.summaries),
+        now.summaries[-1].stopped,
+        energies_of(problem, problem.settled(now.start), task.resources),
+        now.summaries[-1].energy_after,
+        now.seconds,
+        TIGHTER**now.tightened,
         idle_terms(stage, known.initial),
     )
-    return state_of(scene, state), report
+    return state_of(now.scene, now.state), report
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What does not change while a stage runs."""
+
+    first: SceneProblem  # of the stage's first round, at its start
+    predicted: Float[Tensor, "N T 4"]  # contacts, from before any solve
+    known: Known
+    name: str
+    spec: StageSpec
+    resources: Resources
+    start_percent: float | None
+    on_iteration: Callable[[Reached], None] | None
+
+    def problem(self, now: Reached) -> SceneProblem:
+        """The energy that counts now: its terms' settings, how people stand, its origin."""
+        settings = settings_of(self.name, self.spec, now.round, self.known.initial)
+        if now.tightened > 0:
+            tighter = TIGHTER**now.tightened * settings["reprojection"].sigma
+            settings["reprojection"] = replace(settings["reprojection"], sigma=tighter)
+        evidence = [_standing(now.state, row, own) for row, own in enumerate(self.first.evidence)]
+        return replace(self.first, settings=settings, evidence=evidence, start=now.origin)
+
+    def solved(self, now: Reached) -> Reached:
+        """The minimisation under way brought to its end."""
+        began, last = time.perf_counter(), now.round == rounds(self.spec) - 1
+        fine = Schedule(relative_decrease=self.spec.tolerance, patience=2)
+        device = self.resources.device
+        problem, scene, progress = on((self.problem(now), now.scene, now.progress), device)
+
+        def note(reached: Progress[Scene]) -> None:
+            if self.on_iteration is not None:
+                seconds = now.seconds + time.perf_counter() - began
+                self.on_iteration(replace(now, progress=reached, seconds=seconds))
+
+        end, summary = minimise(
+            problem,
+            scene if progress is not None else problem.settled(scene),
+            replace(fine if last else COARSE, iterations=self.spec.iterations),
+            resources=self.resources,
+            on_iteration=note,
+            reached=progress,
+        )
+        _log(self.name, summary)
+        return replace(
+            now,
+            scene=on(end, "cpu"),
+            summaries=(*now.summaries, summary),
+            progress=None,
+            seconds=now.seconds + time.perf_counter() - began,
+        )
+
+    def following(self, now: Reached) -> Reached | None:
+        """The next round or, after the last, the same with tighter keypoints if it needs that."""
+        if now.round < rounds(self.spec) - 1:
+            return self.stood(replace(now, round=now.round + 1))
+        most = MOST_TIGHTER if "reprojection" in self.spec.terms else 0
+        if now.tightened < most and self._farther(now):
+            return replace(now, tightened=now.tightened + 1)
+        return None
+
+    def stood(self, now: Reached) -> Reached:
+        """The same with the contacts, supports and ground that `stand` finds."""
+        if "contact_height" not in self.spec.terms:
+            return now
+        state = _stood(now.scene, now.state, self.known, self.predicted, solved=now.round > 0)
+        lowered = state.ground - now.scene.ground
+
+        def on_it(scene: Scene) -> Scene:
+            return replace(scene, ground=scene.ground + lowered)
+
+        return replace(
+            now,
+            state=state,
+            scene=on_it(now.scene),
+            start=on_it(now.start),
+            origin=on_it(now.origin),
+        )
+
+    def _farther(self, now: Reached) -> bool:
+        """True if the keypoints are farther from the scene than they were at the start."""
+        if self.start_percent is None:
+            return False
+        solved, known = state_of(now.scene, now.state), self.known
+        found = score(solved, known.observations, known.body, known.views)["mean_percent"]
+        return float(str(found)) > max(self.start_percent, EXACT_PERCENT)
+
+
+def _standing(state: SceneState, row: int, own: Evidence) -> Evidence:
+    """What is known of one person, who stands as a state says."""
+    said = standing(state, row, slice(own.first, own.first + len(own.times)))
+    support, flight = said.get("support"), said.get("flight")
+    return replace(own, contacts=said["contacts"], support=support, flight=flight)
 
 
 def _log(name: str, summary: Summary) -> None:
@@ -140,37 +235,3 @@ def _stood(
     return stand(
         reached, known.body, times, known.cuts, predicted, solved=solved, measured=measured
     )
-
-
-def _restood(
-    problem: SceneProblem, scene: Scene, start: Scene, state: SceneState
-) -> tuple[SceneProblem, Scene, Scene]:
-    """Problem and scenes with the contacts, supports and ground that `stand` has found."""
-    evidence = []
-    for index, known in enumerate(problem.evidence):
-        said = standing(state, index, slice(known.first, known.first + len(known.times)))
-        support, flight = said.get("support"), said.get("flight")
-        evidence.append(replace(known, contacts=said["contacts"], support=support, flight=flight))
-    lowered = state.ground - scene.ground
-
-    def on_it(scene: Scene) -> Scene:
-        return replace(scene, ground=scene.ground + lowered)
-
-    problem = replace(problem, evidence=evidence, start=on_it(problem.start))
-    return problem, on_it(scene), on_it(start)
-
-
-def _farther(scene: Scene, state: SceneState, known: Known, start_percent: float | None) -> bool:
-    """True if the keypoints are farther from the scene than they were at the start."""
-    if start_percent is None:
-        return False
-    solved = state_of(scene, state)
-    found = score(solved, known.observations, known.body, known.views)["mean_percent"]
-    return float(str(found)) > max(start_percent, EXACT_PERCENT)
-
-
-def _tighter(problem: SceneProblem) -> SceneProblem:
-    """The same energy with a smaller sigma of the keypoints."""
-    settings = problem.settings["reprojection"]
-    chosen = replace(settings, sigma=TIGHTER * settings.sigma)
-    return replace(problem, settings={**problem.settings, "reprojection": chosen})

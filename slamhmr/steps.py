@@ -46,7 +46,7 @@ from slamhmr.sources import (
     shooting,
     with_file,
 )
-from slamhmr.stages import run_stage
+from slamhmr.stages import Reached, run_stage
 from slamhmr.terms import term_settings
 from slamhmr.types import (
     CameraTrack,
@@ -259,7 +259,7 @@ def solve_stage(
                 settings,
                 resources=allowed,
                 start_percent=float(str(start.score["mean_percent"])) if last else None,
-                on_iteration=lambda _, energy: _advance(bar, energy),
+                on_iteration=lambda reached: _advance(bar, reached),
             )
         reports.append(report)
         return solved
@@ -356,8 +356,9 @@ def _on_device(options: Any, name: str, config: Config) -> Any:
     return dataclasses.replace(options, device=str(choose_device(config.device).device))
 
 
-def _advance(bar: Any, energy: float) -> None:
-    bar.set_postfix_str(f"energy {energy:.4g}")
+def _advance(bar: Any, reached: Reached) -> None:
+    if reached.progress is not None:
+        bar.set_postfix_str(f"energy {reached.progress.energy:.4g}")
     bar.update()
 
 

@@ -108,7 +108,7 @@ def run_ours(problem: SceneProblem, start: Scene, threads: int) -> Trace:
         began = time.perf_counter()
         minimise(
             problem, start, SCHEDULE, resources=resources,
-            on_iteration=lambda _, e: trace.note(time.perf_counter() - began, e),
+            on_iteration=lambda now: trace.note(time.perf_counter() - began, now.energy),
         )  # fmt: skip
         trace.note(time.perf_counter() - began, trace.energies[-1])
     return trace

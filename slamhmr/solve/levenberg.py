@@ -9,7 +9,7 @@ reweighted least squares: Triggs' second-order correction was measured to be wor
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from slamhmr.solve.banded import NotPositiveDefiniteError
@@ -54,47 +54,82 @@ class Summary:
         return sum(self.energy_after.values())
 
 
+@dataclass(frozen=True)
+class Progress(Generic[S]):
+    """Where a minimisation stands after an iteration: all that decides how it goes on."""
+
+    state: S
+    damping: float
+    iteration: int
+    rejected: int
+    flat: int  # iterations in a row in which the energy hardly fell
+    energy_before: dict[str, float]  # of the start
+    energies: dict[str, float]  # of `state`
+    stopped: str = ""  # why nothing follows; "": something does
+
+    @property
+    def energy(self) -> float:
+        """Of the state."""
+        return sum(self.energies.values())
+
+
 def minimise(
     problem: Problem[S],
     state: S,
     schedule: Schedule,
     *,
     resources: Resources | None = None,
-    on_iteration: Callable[[int, float], None] | None = None,
+    on_iteration: Callable[[Progress[S]], None] | None = None,
+    reached: Progress[S] | None = None,
 ) -> tuple[S, Summary]:
-    """Minimise the problem's energy from `state`.
+    """Minimise the problem's energy from `state`, or go on from what was `reached` before.
 
-    Raises ValueError when the energy at the start is not finite.
+    Going on gives the digits that an undisturbed run gives. `on_iteration` may raise: that ends
+    the run with what it was given. Raises ValueError when the energy at the start is not finite.
     """
     resources = resources or Resources()
+    now = reached or _begun(problem, state, schedule, resources)
+    while now.stopped == "" and now.iteration < schedule.iterations:
+        before, now = now.iteration, _iterated(problem, now, schedule, resources)
+        if on_iteration is not None and now.iteration > before:
+            on_iteration(now)
+    stopped = now.stopped or f"the limit of {schedule.iterations} iterations was reached"
+    return now.state, Summary(now.iteration, now.rejected, stopped, now.energy_before, now.energies)
+
+
+def _begun(problem: Problem[S], state: S, schedule: Schedule, resources: Resources) -> Progress[S]:
     before = energies_of(problem, state, resources)
-    point = _Point(state, sum(before.values()), before)
-    if not math.isfinite(point.energy):
+    start = Progress(state, schedule.damping, 0, 0, 0, before, before)
+    if not math.isfinite(start.energy):
         raise ValueError(f"energy at the start is not finite: {before}")
-    damping, rejected, flat = schedule.damping, 0, 0
-    stopped = f"the limit of {schedule.iterations} iterations was reached"
-    iteration = 0
-    while iteration < schedule.iterations:
-        attempt = _advance(problem, point, damping, resources)
-        rejected += attempt.rejected
-        if attempt.point is None:
-            stopped = attempt.failure
-            break
-        iteration += 1
-        decrease = (point.energy - attempt.point.energy) / max(point.energy, 1e-300)
-        point, damping = attempt.point, attempt.damping
-        log.debug("iteration %d: energy %.6g, damping %.1e", iteration, point.energy, damping)
-        if on_iteration is not None:
-            on_iteration(iteration, point.energy)
-        flat = flat + 1 if decrease < schedule.relative_decrease else 0
-        if flat == schedule.patience:
-            times = "" if flat == 1 else f", {flat} times in a row"
-            stopped = f"the energy fell by less than {schedule.relative_decrease:g} of it{times}"
-            break
-        if attempt.norm < schedule.step_norm:
-            stopped = f"the largest increment was below {schedule.step_norm:g}"
-            break
-    return point.state, Summary(iteration, rejected, stopped, before, point.energies)
+    return start
+
+
+def _iterated(
+    problem: Problem[S], now: Progress[S], schedule: Schedule, resources: Resources
+) -> Progress[S]:
+    """One iteration more, or the word on why there is none."""
+    point = _Point(now.state, now.energy, now.energies)
+    attempt = _advance(problem, point, now.damping, resources)
+    rejected = now.rejected + attempt.rejected
+    if attempt.point is None:
+        return replace(now, rejected=rejected, stopped=attempt.failure)
+    decrease = (point.energy - attempt.point.energy) / max(point.energy, 1e-300)
+    flat = now.flat + 1 if decrease < schedule.relative_decrease else 0
+    stopped = ""
+    if flat == schedule.patience:
+        times = "" if flat == 1 else f", {flat} times in a row"
+        stopped = f"the energy fell by less than {schedule.relative_decrease:g} of it{times}"
+    elif attempt.norm < schedule.step_norm:
+        stopped = f"the largest increment was below {schedule.step_norm:g}"
+    log.debug(
+        "iteration %d: energy %.6g, damping %.1e",
+        now.iteration + 1, attempt.point.energy, attempt.damping,
+    )  # fmt: skip
+    return Progress(
+        attempt.point.state, attempt.damping, now.iteration + 1, rejected, flat,
+        now.energy_before, attempt.point.energies, stopped,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from slamhmr import steps
 from slamhmr.cli import main
 solve = steps.run_stage
 def run_stage(*given, on_iteration, **named):
-    def pause(number, energy):
-        on_iteration(number, energy)
-        if given[2] == "smooth" and number == 2:
+    def pause(reached):
+        on_iteration(reached)
+        if given[2] == "smooth" and reached.progress.iteration == 2:
             print("in the middle", flush=True)
             time.sleep(60)
     return solve(*given, on_iteration=pause, **named)

@@ -103,13 +103,27 @@ def test_reaches_the_known_optimum(problem):
         problem.start,
         Schedule(iterations=100, relative_decrease=1e-12),
         resources=Resources(threads=2, window=7),
-        on_iteration=lambda _, energy: energies.append(energy),
+        on_iteration=lambda now: energies.append(now.energy),
     )
     assert problem.distance(state) < 0.01
     assert summary.total_after < summary.total_before
     assert energies == sorted(energies, reverse=True)
     assert summary.iterations == len(energies)
     assert len(summary.stopped.split()) > 3
+
+
+@pytest.mark.parametrize("problem", [Rosenbrock(), RotationSmoothing()])
+def test_going_on_after_any_iteration_gives_the_same_digits(problem):
+    """Whatever was reached holds all that decides how it goes on."""
+    schedule = Schedule(iterations=40, relative_decrease=1e-6)
+    given = {"resources": Resources(threads=1, window=7)}
+    reached = []
+    once, told = minimise(problem, problem.start, schedule, on_iteration=reached.append, **given)
+    assert len(reached) == told.iterations > 3
+    for now in reached:
+        again, summary = minimise(problem, problem.start, schedule, reached=now, **given)
+        assert torch.equal(again, once)
+        assert summary == told
 
 
 class Cliff(Rosenbrock):

@@ -1,5 +1,6 @@
 """A run says everything that it lacks, with the command that gets it, before it does anything."""
 
+import dataclasses
 import hashlib
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from sequences import make_observations, make_state, write_sequence, write_video
 
 from slamhmr import cli, components
 from slamhmr.artifacts import to_arrays, write_arrays
-from slamhmr.components import Installed
+from slamhmr.components import Gpu, Installed
 from slamhmr.config import load_config
 from slamhmr.errors import ConfigError, InputError, MissingAsset
 from slamhmr.preflight import checked_clip
@@ -25,7 +26,7 @@ FOREIGN = sorted(
     if f"{kind}={name}" not in OWN | SHIPPED
 )
 COMMAND = re.compile(
-    r"pip install|git clone|slamhmr convert|python -m venv|options\.\w+\.\w+=|npm pack|curl|wget"
+    r"pip install|git clone|slamhmr convert|python -m venv|options\.\w+\.\w+|npm pack|curl|wget"
 )
 
 
@@ -64,11 +65,35 @@ def test_our_own_backends_name_the_package_they_run_on(bare, kind, name):
     assert lack.get.startswith("pip install")
 
 
-def test_a_wrong_version_is_told_by_the_backend(monkeypatch):
-    monkeypatch.setattr(components, "installed", lambda *_: Installed("3.9", None))
-    module = backend("slam", "sfm")
-    (lack,) = module.lacking(module.Options())
-    assert lack.what == "package 'pycolmap' is installed as 3.9, needed: >=4.0,<5"
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("slam", "sfm", "package 'pycolmap' is installed as 0.0.1, needed: >=4.0,<5"),
+        ("detect", "blazepose", "package 'ai-edge-litert' is installed as 0.0.1, needed: >=2.0"),
+        ("detect", "rtmpose", "package 'rtmlib' is installed as 0.0.1, needed: >=0.0.16,<0.1"),
+        ("detect", "vitpose", "package 'rtmlib' is installed as 0.0.1, needed: >=0.0.16,<0.1"),
+        ("detect", "rtmo", "package 'rtmlib' is installed as 0.0.1, needed: >=0.0.16,<0.1"),
+    ],
+)
+def test_a_wrong_version_is_told_by_the_backend(monkeypatch, kind, name, said):
+    monkeypatch.setattr(components, "installed", lambda *_: Installed("0.0.1", None))
+    module = backend(kind, name)
+    assert said in [lack.what for lack in module.lacking(module.Options())]
+
+
+@pytest.mark.parametrize(("kind", "name"), FOREIGN)
+def test_too_little_gpu_memory_is_told_by_what_needs_a_gpu(bare, monkeypatch, kind, name):
+    module = backend(kind, name)
+    known = {field.name for field in dataclasses.fields(module.Options)}
+    device = {"device": "cuda"} if "device" in known and kind == "detect" else {}
+    options = dataclasses.replace(module.Options(), **device)
+    needs = any("GPU" in lack.what for lack in module.lacking(options))
+    assert needs or device == {}
+    monkeypatch.setattr(components, "devices", lambda: (Gpu("toy", 0.25),))
+    monkeypatch.setattr(components, "torch_cuda", lambda: "12.6")
+    monkeypatch.setattr(components, "driver_cuda", lambda: (12, 6))
+    said = [lack.what for lack in module.lacking(options) if "toy has 0.2 GiB" in lack.what]
+    assert len(said) == int(needs)
 
 
 def test_all_that_is_missing_is_said_before_anything_is_made(tmp_path, bare, capsys):

@@ -5,6 +5,7 @@ for the camera's own focal length, and joined to one start. Angles, frames and m
 are its reader's business (`wham_output`, `gvhmr`, `prompthmr`, `sam3d_body`).
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ from slamhmr.init.placing import on_picture, through_lens
 from slamhmr.scene import point_set
 from slamhmr.types import CameraTrack, Initial, Observations
 
+LOG = logging.getLogger(__name__)
+
+NEAREST = 0.1  # m: a pelvis joint closer to the camera's plane cannot be seen
 UNKNOWN_SPEED = 10.0  # m/s: sigma of what nothing was said of
 UNKNOWN_UP = 10.0  # rad
 
@@ -65,7 +69,7 @@ def join_tracks(
             f"observations have {frames} frames, cameras {len(cameras.intrinsics)}; "
             "both must come from the same frames (cameras.npz)"
         )
-    placed = [_through_our_lens(track, cameras) for track in tracks]
+    placed = [_through_our_lens(_in_front(track, path), cameras) for track in tracks]
     owners = match(placed, observations, cameras, body)
     check_everybody(owners, placed, observations, path)
     if not same_body:
@@ -79,6 +83,20 @@ def join_tracks(
         mine = [t for t, owner in zip(placed, owners, strict=True) if owner == person]
         people.append(_person(mine, shot, body, said))
     return _initial(people, observations)
+
+
+def _in_front(track: Track, path: Path) -> Track:
+    """The track without frames in which the file has the person at or behind the camera."""
+    seen = track.pelvis[:, 2] > NEAREST
+    if bool(seen.all()):
+        return track
+    LOG.warning(
+        "'%s': track %s is behind the camera in %d frames, which are left out",
+        path.name, track.name, int((~seen).sum()),
+    )  # fmt: skip
+    framewise = ("frames", "root", "pelvis", "rotations", "contacts", "velocity", "up")
+    given = {name: getattr(track, name) for name in framewise}
+    return replace(track, **{name: v[seen] for name, v in given.items() if v is not None})
 
 
 def _through_our_lens(track: Track, cameras: CameraTrack) -> Track:

@@ -102,6 +102,17 @@ def test_part_of_a_clip(truth: Truth, tmp_path: Path):
     assert torch.allclose(found.cam_from_root[0, :, :3, 3], truth.pelvis[0, 3:7], atol=1e-6)
 
 
+def test_frames_behind_the_camera_are_left_out(truth: Truth, tmp_path: Path):
+    options = write(tmp_path / "r.pt", truth)
+    content = torch.load(options.path)
+    content["smpl_params_incam"]["transl"][4, 2] = -3.0
+    torch.save(content, options.path)
+    found = initialise(only(truth, 0), truth.cameras, truth.body, options)
+    assert (found.confidence[0, :, 0] > 0).tolist() == [True] * 4 + [False] + [True] * 4
+    assert torch.equal(found.cam_from_root[0, 4], found.cam_from_root[0, 3])
+    assert float(found.cam_from_root[0, :, 2, 3].min()) > 1
+
+
 def test_one_line_for_everything_wrong(truth: Truth, tmp_path: Path):
     seen = only(truth, 0)
     with pytest.raises(MissingAsset, match="'hmr4d_results.pt' is not in the sequence directory"):

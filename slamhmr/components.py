@@ -234,7 +234,10 @@ def require(lacks: Sequence[Lack]) -> None:
     if len(lines) == 1:
         raise MissingAsset(lines[0])
     listed = "".join(f"\n  {number}. {line}" for number, line in enumerate(lines, start=1))
-    raise MissingAsset(f"{len(lines)} things are missing, nothing was started:{listed}")
+    first = lacks[0].what  # for tables that show the first line alone
+    raise MissingAsset(
+        f"{len(lines)} things are missing, nothing was started ({first}, ...):{listed}"
+    )
 
 
 def installed(module: str, distribution: str, python: str = "") -> Installed | None:

@@ -166,7 +166,7 @@ def test_everything_is_said_at_once():
     with pytest.raises(MissingAsset) as caught:
         require([one, two, one])
     assert str(caught.value).splitlines() == [
-        "2 things are missing, nothing was started:",
+        "2 things are missing, nothing was started (a is not there, ...):",
         "  1. a is not there; get a",
         "  2. b is not there; get b",
     ]

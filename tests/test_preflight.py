@@ -101,7 +101,10 @@ def test_all_that_is_missing_is_said_before_anything_is_made(tmp_path, bare, cap
     words = ["init=tcmr", "body.model=smpl.npz", "stages.motion.terms.humor.weights=h.safetensors"]
     assert cli.main(["optimize", "--seq", str(tmp_path), *words]) == 2
     first, *lines = capsys.readouterr().err.splitlines()
-    assert first == "slamhmr: error: 6 things are missing, nothing was started:"
+    assert first == (
+        "slamhmr: error: 6 things are missing, nothing was started "
+        "(package 'ai-edge-litert' is not installed, ...):"
+    )
     for line, number, said in zip(
         lines,
         range(1, 7),

@@ -47,7 +47,7 @@ setup(
     package_data={
         "slamhmr": ["assets/*.npz", "assets/*.json", "py.typed"],
         "slamhmr.configs": ["*.yaml", "*/*.yaml"],
-        "slamhmr.third_party": ["README.md", "*/*.py", "*/*.txt"],
+        "slamhmr.third_party": ["README.md", "*/*.md", "*/*.py", "*/*.txt"],
         "priors": ["weights/*", "training/held_out.txt"],
     },
     install_requires=CORE,

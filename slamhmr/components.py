@@ -204,12 +204,15 @@ def lacking_gpu(
     """Whether there is a CUDA device with `gib` GiB that this environment's torch can use.
 
     `what` names who needs it: "slam 'droid'". With `python`, the interpreter of another
-    environment, and for what does not run `by_torch`, the torch of the running one is not asked.
+    environment, its torch is asked for its version's "+cpu"; what does not run `by_torch` asks none.
     """
     get = f"run it on a machine with an NVIDIA GPU of {gib:g} GiB or more (slamhmr doctor)"
     build = torch_cuda() if by_torch and not python else ""
-    if build is None:
-        return [Lack(f"{what} needs a GPU, but torch is installed without CUDA", GET_TORCH)]
+    there = installed("torch", "torch", str(python)) if python else None
+    if build is None or (there is not None and (there.version or "").endswith("+cpu")):
+        where = f" in the environment of '{python}'" if python else ""
+        said = f"{what} needs a GPU, but torch is installed without CUDA{where}"
+        return [Lack(said, GET_TORCH if not python else f"{python} -m {GET_TORCH}")]
     gpus = devices()
     if len(gpus) == 0:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -140,7 +140,13 @@ def test_a_torch_without_cuda_is_another_matter_than_no_gpu(monkeypatch):
     (lack,) = lacking_gpu("detect 'vitpose'", 4)
     assert "torch is installed without CUDA" in lack.what
     assert lack.get.startswith("pip install torch")
-    assert lacking_gpu("slam 'droid'", 4, python=sys.executable) == []
+    monkeypatch.setattr(components, "installed", lambda *_: Installed("2.4.1+cu121", None))
+    assert lacking_gpu("slam 'droid'", 4, python="/envs/droid/python") == []
+    monkeypatch.setattr(components, "installed", lambda *_: Installed("2.4.1+cpu", None))
+    (lack,) = lacking_gpu("slam 'droid'", 4, python="/envs/droid/python")
+    assert lack.what.endswith("without CUDA in the environment of '/envs/droid/python'")
+    assert lack.get.startswith("/envs/droid/python -m pip install torch")
+    assert lacking_gpu("detect 'rtmo'", 4, by_torch=False) == []
 
 
 def test_too_little_gpu_memory(monkeypatch):

@@ -204,7 +204,7 @@ def lacking_gpu(
     """Whether there is a CUDA device with `gib` GiB that this environment's torch can use.
 
     `what` names who needs it: "slam 'droid'". With `python`, the interpreter of another
-    environment, its torch is asked for its version's "+cpu"; what does not run `by_torch` asks none.
+    environment, its torch is asked (a version "+cpu"); what does not run `by_torch` asks none.
     """
     get = f"run it on a machine with an NVIDIA GPU of {gib:g} GiB or more (slamhmr doctor)"
     build = torch_cuda() if by_torch and not python else ""

@@ -24,7 +24,12 @@ from slamhmr.types import DEGRADED, GUESSED, CameraTrack, Observations, Video
 
 LOG = logging.getLogger(__name__)
 # What the configuration and sequence.yaml may not say of the camera together.
-CONTRADICTIONS = {("static", "moving"), ("rotation", "static"), ("sfm", "static")}
+CONTRADICTIONS = {
+    ("static", "moving"),
+    ("rotation", "static"),
+    ("sfm", "static"),
+    ("droid", "static"),
+}
 ESTIMATED = "focal length estimated"
 MOST_LOST = 0.5  # share of the frames without a camera, above which nothing is solved
 # Of a guess: phones have 24 to 30 mm (of full frame) where the diagonal says 43. Half of it where

@@ -29,8 +29,8 @@ LOG = logging.getLogger(__name__)
 SETTINGS = "settings"  # name in IN.npz that no array may have
 LAST_LINES = 200  # of what a child printed that are looked at when it fails
 GRACE_S = 10.0  # s between asking a child to end and ending it
-# Folders that may hold third_party: beside the package in a checkout, inside it when installed.
-ROOTS = (Path(__file__).parents[1] / "third_party", Path(__file__).parent / "third_party")
+# Folders that may hold third_party: inside the package when installed, beside it in a checkout.
+ROOTS = (Path(__file__).parent / "third_party", Path(__file__).parents[1] / "third_party")
 
 
 def script_path(script: str) -> Path:
@@ -51,13 +51,15 @@ def run_foreign(
     *,
     what: str,
     timeout_s: float | None = None,
+    advice: str = "",
 ) -> dict[str, NDArray[Any]]:
     """Arrays that `third_party/<script>` makes of `arrays` and `settings` under `python`.
 
-    `what` names the work, "slam=droid"; `settings` is JSON. Raises MissingAsset where there is no
-    interpreter or a module is missing there, BackendError where the script fails, runs out of
-    memory, is killed, takes longer than `timeout_s` or leaves no arrays. Interrupting this process
-    ends the child, with all that it started.
+    `what` names the work, "slam=droid"; `settings` is JSON; `advice` says what to lower where
+    memory is out. Raises MissingAsset where there is no interpreter or a module is missing there,
+    BackendError where the script fails, runs out of memory, is killed, takes longer than
+    `timeout_s` or leaves no arrays. Interrupting this process ends the child, with all that it
+    started.
     """
     file = script_path(script)
     interpreter = Path(python).expanduser()
@@ -69,7 +71,7 @@ def run_foreign(
         command = [str(interpreter), str(file), str(given), str(made)]
         code, lines = _run(command, what, timeout_s)
         if code != 0:
-            raise failure(what, str(python), code, lines)
+            raise failure(what, str(python), code, lines, advice)
         return read_answer(made, what)
 
 
@@ -94,14 +96,17 @@ def read_answer(path: Path, what: str) -> dict[str, NDArray[Any]]:
         raise BackendError(f"{what}: the program's result cannot be read ({e})") from e
 
 
-def failure(what: str, python: str, code: int, lines: list[str]) -> BackendError | MissingAsset:
+def failure(
+    what: str, python: str, code: int, lines: list[str], advice: str = ""
+) -> BackendError | MissingAsset:
     """The error of a program that ended with `code` after printing `lines`, as one line."""
     text = "\n".join(lines).lower()
+    advice = f"; {advice}" if advice != "" else ""
     if any(word in text for word in GPU_WORDS) or "outofmemoryerror" in text:
-        return BackendError(f"{what}: out of memory of the GPU")
+        return BackendError(f"{what}: out of memory of the GPU{advice}")
     if any(word in text for word in HOST_WORDS) or code == -signal.SIGKILL:
         killed = " (killed by the system)" if code == -signal.SIGKILL else ""
-        return BackendError(f"{what}: out of memory of the processor{killed}")
+        return BackendError(f"{what}: out of memory of the processor{killed}{advice}")
     last = _last_words(lines)
     if code < 0:
         with contextlib.suppress(ValueError):

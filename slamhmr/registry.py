@@ -19,6 +19,7 @@ SLAM: dict[str, str] = {
     "static": "slamhmr.slam.static",
     "rotation": "slamhmr.slam.rotation",
     "sfm": "slamhmr.slam.sfm",
+    "droid": "slamhmr.slam.droid",
     "file": "slamhmr.slam.file",
 }
 INITIALISERS: dict[str, str] = {

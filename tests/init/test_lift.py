@@ -338,7 +338,7 @@ def test_a_prior_behind_the_camera_is_survived(body: BodyModel) -> None:
 
 def test_missing_or_foreign_weights_are_named(walk: Made, body: BodyModel, tmp_path) -> None:
     _, observations, cameras = walk
-    with pytest.raises(MissingAsset, match=r"none\.safetensors.*do not exist; .*slamhmr train"):
+    with pytest.raises(MissingAsset, match=r"none\.safetensors' does not exist; .*slamhmr train"):
         initialise(observations, cameras, body, Options(weights=str(tmp_path / "none.safetensors")))
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"nothing")

@@ -1,4 +1,7 @@
-"""Camera paths made elsewhere: cameras.npz, TUM text files, COLMAP model directories."""
+"""Camera paths made elsewhere: cameras.npz, MegaSaM's npz, TUM text files, COLMAP models.
+
+TUM files are what DPVO, MASt3R-SLAM and most others write (see `slam.trajectories`).
+"""
 
 import dataclasses
 from pathlib import Path
@@ -11,6 +14,7 @@ from torch import Tensor
 from slamhmr.artifacts import read_arrays
 from slamhmr.errors import InputError
 from slamhmr.slam.gaps import bridge, empty_segments
+from slamhmr.slam.megasam import is_megasam, read_megasam
 from slamhmr.slam.trajectories import read_colmap, read_tum
 from slamhmr.types import CameraTrack
 
@@ -33,18 +37,21 @@ def read_cameras(
     image_size: tuple[int, int] | None = None,
     times: Float[Tensor, "T"] | None = None,
 ) -> CameraTrack:
-    """Camera of every frame from cameras.npz, a TUM trajectory or a COLMAP model directory.
+    """Camera of every frame from cameras.npz, MegaSaM's, a TUM trajectory or a COLMAP model.
 
-    `intrinsics`, `image_size` and the `times` of the frames, s, are used by TUM files alone, which
-    hold none of them. A COLMAP model needs `frame_count` unless it has an image for every frame.
-    Frames without a pose (rows of NaN, images that are not registered) are interpolated inside
-    their segment and `lost`. Raises InputError when anything is missing, has a wrong shape, is not
-    finite, is not a rotation, or disagrees with `frame_count`, or a whole segment is lost.
+    `intrinsics` and the `times` of the frames, s, are used by TUM files alone, which hold none of
+    them, `image_size` by these and MegaSaM's. A COLMAP model needs `frame_count` unless it has an
+    image for every frame. Frames without a pose (rows of NaN, images that are not registered) are
+    interpolated inside their segment and `lost`. Raises InputError when anything is missing, has a
+    wrong shape, is not finite, is not a rotation, or disagrees with `frame_count`, or a whole
+    segment is lost.
     """
     if not path.exists():
         raise InputError(f"camera file '{path}' does not exist")
     if path.is_dir():
         track = read_colmap(path, frame_count)
+    elif path.suffix == ".npz" and is_megasam(path):
+        track = read_megasam(path, frame_count=frame_count, image_size=image_size)
     elif path.suffix == ".npz":
         track = _read_npz(path)
     elif path.suffix == ".txt":

@@ -1,6 +1,10 @@
 """Camera paths of other tools: TUM text files and COLMAP model directories.
 
 Both may lack frames: where there is no pose, world_from_cam is NaN until `read_cameras` fills it.
+TUM files, all camera to world: DPVO (princeton-vl/DPVO@e3d090a, demo.py --save_trajectory) numbers
+the frames that it took, every second one unless told otherwise; MASt3R-SLAM
+(rmurai0610/MASt3R-SLAM@206f92c, logs/NAME.txt) writes keyframes alone and stamps the pictures of a
+folder with their number / 30 s, whatever their rate.
 """
 
 import re
@@ -10,7 +14,7 @@ from typing import Any
 import numpy as np
 import roma
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from slamhmr.errors import InputError
@@ -19,6 +23,10 @@ from slamhmr.types import CameraTrack
 from slamhmr.video import natural
 
 MOVED = 1e-6  # of the scene or unit length, below which a path stands still
+CLOCK = 30.0  # pictures per s of MASt3R-SLAM's stamps for folders
+ON_CLOCK = 5e-3  # how near to whole numbers such stamps are, in float32
+OFF_TIME = 0.1  # of a frame, beyond which they are not taken for the seconds of the video
+STRIDES = range(2, 9)  # of DPVO, that unnumbered frames are looked at for
 WHOLE = 1e-6  # how near to whole numbers time stamps are that count frames
 
 
@@ -44,8 +52,9 @@ def read_tum(
         raise InputError(f"'{path}': quaternions qx qy qz qw must have length 1")
     rotation = roma.unitquat_to_rotmat(quaternion / length)  # roma's order is xyzw as well
     pose = rigid(rotation, torch.from_numpy(rows[:, 1:4]))
+    notes: tuple[str, ...] = ()
     if frame_count is not None and len(rows) < frame_count:
-        frames = _frames_at(rows[:, 0], frame_count, times, path)
+        frames, notes = _frames_at(rows[:, 0], frame_count, times, path)
         pose = _spread(pose, frames, frame_count)
     return CameraTrack(
         world_from_cam=pose,
@@ -54,6 +63,7 @@ def read_tum(
         scale_known=False,
         moving=_moves(pose),
         source=f"file: {path.name} (TUM)",
+        notes=notes,
     )
 
 
@@ -80,10 +90,16 @@ def _frames_at(
     frame_count: int,
     times: Float[Tensor, "T"] | None,
     path: Path,
-) -> list[int]:
-    """Frame of every time stamp: whole numbers count frames from 0, others are seconds."""
+) -> tuple[list[int], tuple[str, ...]]:
+    """Frame of every time stamp, and a note: whole numbers count frames, others are seconds."""
+    notes: tuple[str, ...] = ()
+    counted = _on_clock(stamps, frame_count, times)
     if bool((np.abs(stamps - stamps.round()) < WHOLE).all()) and stamps[-1] < frame_count:
         frames = stamps.round().astype(int)
+        _require_no_stride(frames, frame_count, path)
+    elif counted is not None:
+        frames = counted
+        notes = (f"time stamps taken as frame numbers / {CLOCK:g}, as MASt3R-SLAM writes them",)
     elif times is not None:
         frames = np.abs(stamps[:, None] - times.numpy()).argmin(axis=1)
         off = np.abs(stamps - times.numpy()[frames])
@@ -101,7 +117,35 @@ def _frames_at(
             f"'{path}' holds {len(stamps)} poses for {frame_count} frames and its timestamps do "
             "not say which; stamp poses with frame numbers, counted from 0"
         )
-    return list(frames.tolist())
+    return list(frames.tolist()), notes
+
+
+def _on_clock(
+    stamps: Float[np.ndarray, "R"], frame_count: int, times: Float[Tensor, "T"] | None
+) -> Int[np.ndarray, "R"] | None:
+    """Frames of stamps that count pictures in steps of 1/30 s and are not the video's seconds."""
+    frames = (stamps * CLOCK).round().astype(int)
+    whole = bool((np.abs(stamps * CLOCK - frames) < ON_CLOCK).all())
+    if times is None or not whole or not 0 <= frames.min() <= frames.max() < frame_count:
+        return None
+    seconds = times.numpy()
+    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
+    off = np.abs(stamps[:, None] - seconds).min(axis=1).max()
+    return frames if off > OFF_TIME * step else None
+
+
+def _require_no_stride(frames: Int[np.ndarray, "R"], frame_count: int, path: Path) -> None:
+    """Raise InputError for frames numbered 0, 1, 2 ... that must be every k-th of the clip."""
+    count = len(frames)
+    if count < 3 or not np.array_equal(frames, np.arange(count)):
+        return
+    for stride in STRIDES:
+        if count in (frame_count // stride, -(-frame_count // stride)):
+            raise InputError(
+                f"'{path}' holds {count} poses numbered 0..{count - 1} for {frame_count} frames, "
+                f"as DPVO does with a stride of {stride} (its default is 2), which does not say "
+                f"the frames; run it with --stride 1, or multiply the time stamps by {stride}"
+            )
 
 
 def _spread(

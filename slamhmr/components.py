@@ -26,7 +26,9 @@ GET_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cu12
 # Asked of an interpreter: is the module there, which version, which commit, torch's CUDA build.
 # It imports nothing but the standard library, so it runs in any environment.
 QUESTION = """
-import importlib.metadata as m, importlib.util as u, json, sys
+import sys
+sys.path = [folder for folder in sys.path if folder != ""]  # not the working directory
+import importlib.metadata as m, importlib.util as u, json
 def ask(module, distribution):
     spec = u.find_spec(module)
     if spec is None:
@@ -34,7 +36,7 @@ def ask(module, distribution):
     try:
         found = m.distribution(distribution)
     except m.PackageNotFoundError:
-        return {"version": None, "commit": None}
+        return None if spec.origin is None else {"version": None, "commit": None}
     url = json.loads(found.read_text("direct_url.json") or "{}")
     return {"version": found.version, "commit": url.get("vcs_info", {}).get("commit_id")}
 print(json.dumps(ask(sys.argv[1], sys.argv[2])))
@@ -247,12 +249,13 @@ def installed(module: str, distribution: str, python: str = "") -> Installed | N
     """The package as the interpreter `python` ("": the running one) sees it; None: not at all."""
     if python != "":
         return _installed_there(module, distribution, python)
-    if importlib.util.find_spec(module.partition(".")[0]) is None:
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    if spec is None:
         return None
     try:
         found = importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return Installed(None, None)
+        return None if spec.origin is None else Installed(None, None)  # None: a mere folder
     url = json.loads(found.read_text("direct_url.json") or "{}")
     return Installed(found.version, url.get("vcs_info", {}).get("commit_id"))
 

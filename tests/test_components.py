@@ -91,6 +91,15 @@ def test_another_environment_is_asked_through_its_interpreter(monkeypatch):
     assert lack.what == "the environment of 'numpy': interpreter '/no/python' does not exist"
 
 
+def test_a_folder_of_that_name_is_no_package(tmp_path, monkeypatch):
+    (tmp_path / "lietorch").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for python in (None, sys.executable):
+        (lack,) = lacking_package("lietorch", "get", python=python)
+        assert "package 'lietorch' is not installed" in lack.what
+
+
 def test_an_interpreter_that_cannot_be_run_is_said(tmp_path):
     (tmp_path / "python").write_text("#!/bin/false")
     (lack,) = lacking_package("numpy", "get", python=tmp_path / "python")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from slamhmr import __version__
 from slamhmr.batch.commands import Words, add_batch
-from slamhmr.errors import InputError, SlamhmrError
+from slamhmr.errors import InputError, Preempted, SlamhmrError
 
 if TYPE_CHECKING:
     from slamhmr.pipeline import Outcome
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     0 done; 2 wrong input or configuration; 3 done, but below the gates; 4 a step refused to guess;
-    130 interrupted. Errors of users are one line; anything unexpected keeps its traceback.
+    75 preempted by SIGTERM or SIGUSR1, run again to go on; 130 interrupted. Errors of users are one
+    line; anything unexpected keeps its traceback.
     """
     options = build_parser().parse_args(arguments)
     _log_to_terminal(options.verbose)
@@ -51,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell_file("interrupted")
         print("slamhmr: interrupted; finished steps are kept, run again to go on", file=sys.stderr)
         return INTERRUPTED
+    except Preempted as e:
+        _tell_file("preempted by %s", e)
+        print(
+            f"slamhmr: preempted by {e}; what is done is kept, run again to go on", file=sys.stderr
+        )
+        return e.exit_code
     finally:
         _close_logs()
     return code
@@ -120,6 +127,7 @@ def _add_solving(commands: "Commands") -> None:
         solve.add_argument("--out", type=Path, metavar="DIR", help=f"run folder ({run})")
         solve.add_argument("--body-model", metavar="PATH", help="SMPL, SMPL-H or SMPL-X file")
         solve.add_argument("--overwrite", action="store_true", help="compute every step anew")
+        solve.add_argument("--wait", action="store_true", help="until nobody else works there")
         solve.add_argument("--config", type=Path, action="append", default=[], metavar="FILE")
         solve.add_argument("overrides", nargs="*", metavar="key=value", help="settings")
         solve.set_defaults(run=_solve, optimise=name == "optimize")
@@ -157,6 +165,13 @@ def _add_benchmarks(commands: "Commands") -> None:
 
 
 def _solve(options: argparse.Namespace) -> int:
+    from slamhmr.preemption import preemptible
+
+    with preemptible():
+        return _tell(_solved(options))
+
+
+def _solved(options: argparse.Namespace) -> "Outcome":
     from slamhmr.config import load_config
     from slamhmr.feedforward import FOLDER, feed_forward
     from slamhmr.pipeline import optimize
@@ -167,14 +182,14 @@ def _solve(options: argparse.Namespace) -> int:
     config = load_config(options.config, overrides)
     folder = options.out or options.seq / ("slamhmr" if options.optimise else FOLDER)
     _log_to_file(folder / "log.txt")
-    outcome = (optimize if options.optimise else feed_forward)(
+    return (optimize if options.optimise else feed_forward)(
         options.seq,
         config,
         out=options.out,
         overwrite=options.overwrite,
+        wait=options.wait,
         progress=sys.stderr.isatty(),
     )
-    return _tell(outcome)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -26,3 +26,15 @@ class BackendError(SlamhmrError):
     """A step ran and could not produce a result that may be trusted (lost camera, nobody found)."""
 
     exit_code = 4
+
+
+REQUEUE = 75  # exit code, EX_TEMPFAIL of sysexits.h: preempted, run again to go on
+
+
+class Preempted(BaseException):
+    """Somebody asked the process to stop (SIGTERM, SIGUSR1); finished work is kept.
+
+    Like KeyboardInterrupt no error, so that no handler of errors swallows it.
+    """
+
+    exit_code = REQUEUE

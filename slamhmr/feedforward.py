@@ -37,6 +37,7 @@ def feed_forward(
     *,
     out: Path | None = None,
     overwrite: bool = False,
+    wait: bool = False,
     progress: bool = False,
 ) -> Outcome:
     """Bodies and paths of everybody as the networks see them, in `out` or `folder`/slamhmr-init.
@@ -44,7 +45,7 @@ def feed_forward(
     The files are those of `optimize`, without stages. Raises the SlamhmrError kinds.
     """
     torch.manual_seed(config.seed)
-    run = RunFolder(out or folder / FOLDER, overwrite=overwrite)
+    run = RunFolder(out or folder / FOLDER, overwrite=overwrite, wait=wait)
     sequence = checked_clip(folder, config, run.folder, overwrite=overwrite)
     body = load_body(config.body.model)
     with bounded_threads(1), run:

@@ -49,6 +49,7 @@ def optimize(
     *,
     out: Path | None = None,
     overwrite: bool = False,
+    wait: bool = False,
     progress: bool = False,
 ) -> Outcome:
     """Bodies and paths of everybody in a sequence directory, written to `out` or `folder`/slamhmr.
@@ -56,7 +57,7 @@ def optimize(
     A step whose stamp is valid is read instead of computed. Raises the SlamhmrError kinds; what was
     finished before stays, and the next run goes on from there.
     """
-    run = RunFolder(out or folder / "slamhmr", overwrite=overwrite)
+    run = RunFolder(out or folder / "slamhmr", overwrite=overwrite, wait=wait)
     sequence = checked_clip(folder, config, run.folder, overwrite=overwrite)
     steps.check_schedule(config)
     torch.manual_seed(config.seed)

@@ -1,12 +1,10 @@
 """The run folder: a lock, steps that are skipped while their stamp is valid, leftovers cleaned."""
 
 import dataclasses
-import fcntl
 import json
 import logging
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,10 +25,12 @@ from slamhmr.artifacts import (
 )
 from slamhmr.codehash import code_hash
 from slamhmr.errors import InputError
+from slamhmr.lock import Lock, acquire
 
 LOG = logging.getLogger(__name__)
 LOCK = ".lock"
 NUMBERED = re.compile(r"\d+_\w+\.npz|0_(undistorted\.mp4|cuts\.txt)(\.json)?")
+CHECKPOINT = re.compile(r"\.\d+_\w+\.checkpoint\.npz")  # of a stage under way
 MARKS = (LOCK, "config.yaml", "log.txt")  # one of them is in every run folder
 PRODUCTS = ("result.npz", "report.json", "report.html", "overlay.mp4", "topview.png")
 
@@ -38,27 +38,30 @@ PRODUCTS = ("result.npz", "report.json", "report.html", "overlay.mp4", "topview.
 class RunFolder:
     """`SEQ/slamhmr/` while one process works in it; use as a context manager.
 
-    Raises InputError on entering if another process holds the lock.
+    Raises InputError on entering if another process holds the lock, unless it is to `wait`.
     """
 
-    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, folder: Path, *, overwrite: bool = False, wait: bool = False) -> None:
         self.folder = folder
+        self._wait = wait
         self.seconds: dict[str, float] = {}  # of every step, taken over from its stamp when skipped
         self.notes: dict[str, dict[str, Any]] = {}  # of every step, taken over like the seconds
         self.skipped: list[str] = []
+        self.making: dict[str, str] = {}  # stamp of the step that is computed now
         self.overwrite = overwrite
         self._stale = False  # a step was computed anew, so every later one is too
-        self._lock: int | None = None
+        self._lock: Lock | None = None
 
     def __enter__(self) -> "RunFolder":
         self._refuse_foreign()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _acquire(self.folder / LOCK)
+        self._lock = acquire(self.folder / LOCK, wait=self._wait)
         for leftover in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
             LOG.info("removing '%s', left by an interrupted run", leftover.name)
             leftover.unlink(missing_ok=True)
         if self.overwrite:
             self._remove([p for p in self.folder.iterdir() if NUMBERED.fullmatch(p.name)])
+            self._remove([p for p in self.folder.iterdir() if CHECKPOINT.fullmatch(p.name)])
             self._remove([self.folder / name for name in PRODUCTS])
         return self
 
@@ -69,8 +72,7 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         if self._lock is not None:
-            (self.folder / LOCK).unlink(missing_ok=True)
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def _refuse_foreign(self) -> None:
@@ -79,7 +81,11 @@ class RunFolder:
             raise InputError(f"'{self.folder}' is a file; name a directory with --out")
         names = [p.name for p in self.folder.iterdir()] if self.folder.exists() else []
         ours = [
-            n in MARKS or n.startswith(TEMPORARY_PREFIX) or NUMBERED.fullmatch(n) for n in names
+            n in MARKS
+            or n.startswith(TEMPORARY_PREFIX)
+            or NUMBERED.fullmatch(n)
+            or CHECKPOINT.fullmatch(n)
+            for n in names
         ]
         if len(names) > 0 and not any(ours):
             raise InputError(
@@ -89,6 +95,10 @@ class RunFolder:
     def path(self, name: str) -> Path:
         """Path of a file of this run."""
         return self.folder / name
+
+    def checkpoint(self, name: str) -> Path:
+        """Where a stage that is interrupted leaves how far it has come."""
+        return self.folder / f".{name}.checkpoint.npz"
 
     def step(
         self,
@@ -118,6 +128,7 @@ class RunFolder:
             self.notes[name] = dict(old.get("note", {}))
             return load(path, kind), self.notes[name]
         self._stale = True
+        self.making = wanted
         started = time.perf_counter()
         value = compute()
         self.seconds[name] = time.perf_counter() - started
@@ -126,6 +137,7 @@ class RunFolder:
         self.notes[name] = kept
         stamp = {**wanted, "version": __version__, "seconds": self.seconds[name], "note": kept}
         save(path, value, stamp=stamp)
+        self.checkpoint(name).unlink(missing_ok=True)
         LOG.info("%s: done in %.1f s", name, self.seconds[name])
         return value, kept
 
@@ -161,6 +173,8 @@ class RunFolder:
         """Remove numbered files of another schedule: nothing reads them any more."""
         files = [p for p in self.folder.iterdir() if NUMBERED.fullmatch(p.name)]
         self._remove([p for p in files if p.suffix == ".npz" and p.stem not in names])
+        left = [p for p in self.folder.iterdir() if CHECKPOINT.fullmatch(p.name)]
+        self._remove([p for p in left if p not in map(self.checkpoint, names)])
 
     def _wanted(
         self, settings: object, inputs: Sequence[Path], code: tuple[str, ...]
@@ -193,41 +207,3 @@ def named_files(settings: object) -> list[Path]:
     if isinstance(settings, list | tuple):
         return [file for value in settings for file in named_files(value)]
     return []
-
-
-def _acquire(path: Path) -> int:
-    """Hold `path` by flock and write who holds it; the kernel lets go when the process dies."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = _holder(handle)
-            os.close(handle)
-            raise InputError(_in_use(path, holder)) from None
-        if not path.exists() or os.fstat(handle).st_ino != path.stat().st_ino:
-            os.close(handle)  # the former holder removed it in between
-            continue
-        holder = _holder(handle)
-        host = socket.gethostname()
-        if holder is not None and holder["host"] != host:  # flock may not reach across hosts
-            os.close(handle)
-            raise InputError(f"{_in_use(path, holder)}; if it is gone, delete '{path}'")
-        if holder is not None:
-            LOG.info("taking over the lock of dead process %s", holder["pid"])
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": host}).encode(), 0)
-        return handle
-
-
-def _holder(handle: int) -> dict[str, Any] | None:
-    try:
-        content = json.loads(os.pread(handle, 4096, 0))
-        return {"pid": content["pid"], "host": content["host"]}
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _in_use(path: Path, holder: dict[str, Any] | None) -> str:
-    who = "another process" if holder is None else f"process {holder['pid']} on {holder['host']}"
-    return f"'{path.parent}' is in use by {who}"

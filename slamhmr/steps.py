@@ -13,6 +13,7 @@ from slamhmr.artifacts import report_from_json, report_to_json
 from slamhmr.body import BodyModel
 from slamhmr.camera_step import track_camera as track_camera
 from slamhmr.cameras import segment_starts
+from slamhmr.checkpoint import Checkpoint
 from slamhmr.config import Config, backend_options
 from slamhmr.constraints import Constraints
 from slamhmr.detect.tracklets import repair_tracks
@@ -26,6 +27,7 @@ from slamhmr.init.cast import leave_out_unplaced, leave_out_unseen
 from slamhmr.init.stature import fit_heights
 from slamhmr.judgement import judge_result
 from slamhmr.posterior import Calibration, posterior, with_offsets
+from slamhmr.preemption import WATCH
 from slamhmr.registry import DETECTORS, INITIALISERS, backend
 from slamhmr.runfolder import RunFolder
 from slamhmr.scene_problem import NEEDED_TERMS, Known, check_stage
@@ -250,8 +252,14 @@ def solve_stage(
     reports: list[StageReport] = []
 
     def compute() -> SceneState:
+        checkpoint = Checkpoint(run.checkpoint(file), run.making)
         bar = tqdm(desc=name, unit=" iterations", disable=not progress)
-        with bar, _solver(f"stage '{name}'", start) as allowed:
+
+        def keep(reached: Reached) -> None:
+            _advance(bar, reached)
+            checkpoint.keep(reached)
+
+        with bar, _solver(f"stage '{name}'", start) as allowed, WATCH.held():
             solved, report = run_stage(
                 state,
                 known,
@@ -259,7 +267,8 @@ def solve_stage(
                 settings,
                 resources=allowed,
                 start_percent=float(str(start.score["mean_percent"])) if last else None,
-                on_iteration=lambda reached: _advance(bar, reached),
+                on_iteration=keep,
+                reached=checkpoint.read(),
             )
         reports.append(report)
         return solved
@@ -289,6 +298,7 @@ def solve_stage(
         ),
         note=lambda: report_to_json(reports[0]),
     )
+    WATCH.obey()  # asked after the last iteration: the stage is written now
     return solved, report_from_json(note)
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # its own package.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "solve", "threads", "atomic", "gpus"),
-    ("registry", "skeleton", "components", "exhaustion", "memory"),
+    ("registry", "skeleton", "components", "exhaustion", "memory", "preemption", "lock"),
     ("config", "types", "device", "foreign"),
     ("video", "artifacts", "geometry", "views"),
     ("constraints", "codehash", "body_pickle"),
@@ -43,7 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "report_page",
         "posterior",
     ),
-    ("camera_step", "preflight"),
+    ("camera_step", "preflight", "checkpoint"),
     ("steps", "doctor", "doctor_page", "training"),
     ("multiview",),
     ("pipeline",),

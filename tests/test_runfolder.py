@@ -4,12 +4,15 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from sequences import make_cameras
 
+from slamhmr import lock
 from slamhmr.config import BodyConfig
 from slamhmr.errors import InputError
 from slamhmr.runfolder import LOCK, RunFolder, named_files
@@ -158,6 +161,8 @@ def test_numbered_files_of_another_schedule_go(tmp_path, source):
 
 HOLD = """
 import sys
+import threading
+import time
 from pathlib import Path
 from slamhmr.runfolder import RunFolder
 with RunFolder(Path(sys.argv[1])):
@@ -197,8 +202,33 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
     assert not (tmp_path / LOCK).exists()
 
 
-def test_the_lock_of_another_host_is_respected(tmp_path):
-    (tmp_path / LOCK).write_text(json.dumps({"pid": 7, "host": "elsewhere"}))
-    with pytest.raises(InputError, match="process 7 on elsewhere; if it is gone, delete"):
-        RunFolder(tmp_path).__enter__()
-    assert (tmp_path / LOCK).exists()
+def test_waiting_takes_the_lock_once_it_is_free(tmp_path, caplog):
+    with another_process_holding(tmp_path) as other:
+        threading.Timer(0.5, other.stdin.close).start()
+        with caplog.at_level("INFO"), RunFolder(tmp_path, wait=True):
+            assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+        other.stdin = None
+        assert f"in use by process {other.pid}" in caplog.text
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_the_lock_of_another_host_is_respected_while_it_beats(tmp_path, monkeypatch, lives):
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    path = tmp_path / LOCK
+
+    def write(beat):
+        path.write_text(json.dumps({"pid": 7, "host": "elsewhere", "beat": beat}))
+
+    write(0)
+    if lives:
+        threading.Timer(0.2, write, [1]).start()
+        with pytest.raises(InputError, match="process 7 on elsewhere; --wait waits"):
+            RunFolder(tmp_path).__enter__()
+        assert path.exists()
+    else:
+        with RunFolder(tmp_path):
+            first = json.loads(path.read_text())
+            assert first["pid"] == os.getpid()
+            time.sleep(0.3)
+            assert json.loads(path.read_text())["beat"] > first["beat"]
+        assert not path.exists()

@@ -20,13 +20,16 @@ PAUSED = """
 import sys, time
 from slamhmr import steps
 from slamhmr.cli import main
+from slamhmr.preemption import WATCH
 solve = steps.run_stage
 def run_stage(*given, on_iteration, **named):
     def pause(reached):
         on_iteration(reached)
         if given[2] == "smooth" and reached.progress.iteration == 2:
             print("in the middle", flush=True)
-            time.sleep(60)
+            for _ in range(600):
+                if WATCH.asked == "":
+                    time.sleep(0.1)
     return solve(*given, on_iteration=pause, **named)
 steps.run_stage = run_stage
 sys.exit(main())
@@ -53,8 +56,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_second_run_goes_on_and_ends_the_same(tmp_path, undisturbed, capsys, how):
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGKILL, -9)],
+)
+def test_the_second_run_goes_on_and_ends_the_same(tmp_path, undisturbed, capsys, how, code):
     write_synthetic(tmp_path, SPEC)
     process = start_python(PAUSED, "optimize", "--seq", tmp_path, "threads=1")
     assert process.stdout is not None
@@ -62,17 +68,20 @@ def test_the_second_run_goes_on_and_ends_the_same(tmp_path, undisturbed, capsys,
     process.send_signal(how)
     _, errors = process.communicate(timeout=30)
     assert line == "in the middle\n", errors
-    assert process.returncode == (130 if how == signal.SIGINT else -how)
+    assert process.returncode == code
     assert "Traceback" not in errors
     run = tmp_path / "slamhmr"
     assert sorted(p.stem for p in run.glob("*.npz") if p.name[0] != ".") == sorted(FINISHED)
+    assert (run / ".5_smooth.checkpoint.npz").exists() == (code == 75)
     before = {name: identity(run / f"{name}.npz") for name in FINISHED}
 
     assert main(["optimize", "--seq", str(tmp_path), "threads=1"]) == 0
     told = capsys.readouterr().err
     assert {name: identity(run / f"{name}.npz") for name in FINISHED} == before
     assert [f"{name}: up to date" in told for name in FINISHED] == [True] * 4
+    assert ("going on from '.5_smooth.checkpoint.npz', after 3 iterations" in told) == (code == 75)
     assert not (run / ".lock").exists()
+    assert not list(run.glob(".*checkpoint*"))
     assert not list(run.glob(".partial-*"))
     for name in ("5_smooth.npz", "6_motion.npz", "result.npz"):
         again, once = numbers(run / name), numbers(undisturbed / name)

@@ -1,0 +1,134 @@
+"""One process works in a run folder: a lock that the kernel frees, and that beats for other hosts.
+
+On one host flock tells who is alive. Across hosts it may not (network file systems differ), so the
+holder writes a number that grows; one that stands still for `DEAD_BEATS` is a dead one's, whose
+folder is taken over: a job that was killed with its node is requeued elsewhere and must go on.
+Only the file's content is compared, no clocks.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slamhmr.errors import InputError
+
+LOG = logging.getLogger(__name__)
+BEAT_S = 10.0
+DEAD_BEATS = 5
+LOOK_S = 1.0  # between two looks at a lock that is waited for
+
+
+@dataclass
+class Lock:
+    """A lock that is held; it beats until it is released."""
+
+    path: Path
+    handle: int
+    _released: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._write(0)
+        self._beats = threading.Thread(target=self._beat, name="lock", daemon=True)
+        self._beats.start()
+
+    def release(self) -> None:
+        """Let others in."""
+        self._released.set()
+        self._beats.join()
+        self.path.unlink(missing_ok=True)
+        os.close(self.handle)
+
+    def _beat(self) -> None:
+        number = 0
+        while not self._released.wait(BEAT_S):
+            number += 1
+            self._write(number)
+
+    def _write(self, beat: int) -> None:
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "beat": beat}
+        line = json.dumps(who).encode()
+        os.pwrite(self.handle, line, 0)
+        os.ftruncate(self.handle, len(line))
+        os.fsync(self.handle)
+
+
+def acquire(path: Path, *, wait: bool = False) -> Lock:
+    """Hold `path`, which says who does.
+
+    Raises InputError naming the holder if there is one, unless it is to `wait` for it.
+    """
+    told = False
+    while True:
+        lock, holder = _tried(path)
+        if lock is not None:
+            return lock
+        if not wait:
+            raise InputError(f"{_in_use(path, holder)}; --wait waits for it")
+        if not told:
+            LOG.info("waiting: %s", _in_use(path, holder))
+            told = True
+        time.sleep(LOOK_S)
+
+
+def _tried(path: Path) -> tuple[Lock | None, dict[str, Any] | None]:
+    """The lock, or who has it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _holder(handle)
+            os.close(handle)
+            return None, holder
+        if not path.exists() or os.fstat(handle).st_ino != path.stat().st_ino:
+            os.close(handle)  # the former holder removed it in between
+            continue
+        holder = _holder(handle)
+        if holder is not None and holder["host"] != socket.gethostname():
+            lives = _beats(path, holder)
+            if lives or not path.exists():
+                os.close(handle)
+                if lives:
+                    return None, holder
+                continue
+        if holder is not None:
+            LOG.info("taking over the lock of dead process %s on %s", holder["pid"], holder["host"])
+        return Lock(path, handle), None
+
+
+def _beats(path: Path, holder: dict[str, Any]) -> bool:
+    """Whether the holder on another host still lives: its number grows while we look."""
+    LOG.info("%s; looking for %.0f s whether it lives", _in_use(path, holder), DEAD_BEATS * BEAT_S)
+    until = time.monotonic() + DEAD_BEATS * BEAT_S
+    while time.monotonic() < until:
+        time.sleep(min(LOOK_S, BEAT_S))
+        try:
+            handle = os.open(path, os.O_RDONLY)  # opened anew: network file systems look again then
+        except FileNotFoundError:
+            return False  # released
+        try:
+            if _holder(handle) != holder:
+                return True
+        finally:
+            os.close(handle)
+    return False
+
+
+def _holder(handle: int) -> dict[str, Any] | None:
+    try:
+        content = json.loads(os.pread(handle, 4096, 0))
+        return {"pid": content["pid"], "host": content["host"], "beat": content.get("beat")}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _in_use(path: Path, holder: dict[str, Any] | None) -> str:
+    who = "another process" if holder is None else f"process {holder['pid']} on {holder['host']}"
+    return f"'{path.parent}' is in use by {who}"

@@ -1,0 +1,113 @@
+"""SIGTERM and SIGUSR1: stop soon, keep everything, be run again.
+
+Outside the solver a signal ends the step under way at once: its file is not written, those of
+finished steps are. Inside, it waits for the end of the iteration, after which a checkpoint is
+written. Where neither happens in `PATIENCE` seconds (a library that does not return to Python), the
+process ends itself: files are written whole or not at all, so that nothing is lost but the step.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from slamhmr.errors import REQUEUE, Preempted
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+PATIENCE = 25.0  # s; Slurm and most others send SIGKILL after 30
+
+
+class Watch:
+    """Whether somebody has asked the process to stop."""
+
+    def __init__(self) -> None:
+        self.asked: str = ""  # name of the signal; "": nobody has
+        self._held = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Signals are only noted in here; whoever runs looks at `asked` at its own pace.
+
+        What was finished in here may still be written: `obey` comes after that.
+        """
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+    def obey(self) -> None:
+        """Raise Preempted if somebody has asked."""
+        if self.asked != "":
+            raise Preempted(self.asked)
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Handler of the signals."""
+        del frame
+        self.asked = signal.Signals(number).name
+        if self._held == 0:
+            self.obey()
+
+
+WATCH = Watch()  # one process, one set of signal handlers
+
+
+@contextmanager
+def preemptible(patience: float = PATIENCE) -> Iterator[None]:
+    """SIGTERM and SIGUSR1 raise Preempted in here, at the latest after `patience` s end it all.
+
+    Only the main thread gets signals: elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    WATCH.asked = ""
+    before = {number: signal.signal(number, WATCH.receive) for number in SIGNALS}
+    stop = _last_resort(patience)
+    try:
+        yield
+    finally:
+        stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _last_resort(patience: float) -> Callable[[], None]:
+    """Ends the process `patience` s after a signal, if it still runs; returns what calls it off.
+
+    Python's handlers wait for the main thread to come back from C code; the byte that the signal
+    puts into a pipe does not.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    done = threading.Event()
+
+    def wait() -> None:
+        while True:
+            heard = os.read(reading, 1)
+            if done.is_set() or len(heard) == 0:
+                os.close(reading)
+                return
+            if heard[0] in SIGNALS and not done.wait(patience):
+                print(
+                    f"slamhmr: preempted: no word from the step under way for {patience:g} s; "
+                    "finished steps are kept, run again to go on",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(REQUEUE)
+
+    watcher = threading.Thread(target=wait, name="preemption", daemon=True)
+    watcher.start()
+
+    def call_off() -> None:
+        done.set()
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # the watcher reads its end
+        watcher.join(timeout=1.0)
+
+    return call_off

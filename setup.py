@@ -26,6 +26,16 @@ EXTRAS = {
     "body": ["anny==0.6.2"],
     "rtmlib": ["rtmlib>=0.0.16,<0.1", "onnxruntime>=1.17"],
     "batch": ["pyarrow>=15"],
+    # Compiled against the torch that is there: pip install --no-build-isolation ".[droid]". Its
+    # modules come from a clone, see third_party/droid_slam/README.md.
+    "droid": [
+        "lietorch @ git+https://github.com/princeton-vl/lietorch.git"
+        "@0fa9ce8ffca86d985eca9e189a99690d6f3d4df6",
+        "droid-backends @ git+https://github.com/princeton-vl/DROID-SLAM.git"
+        "@2dfd39f0dcad44012ca7bbb8aa70b55edbfa9c99",
+        "torch-scatter>=2.1",
+        "matplotlib>=3.5",
+    ],
     "test": ["pytest>=8", "beartype>=0.19", "hypothesis>=6", "pillow>=10"],
     "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm", "pre-commit"],
 }

@@ -83,10 +83,9 @@ def _require_size(path: Path, reduction: Reduction) -> None:
             if version > (1, 0):
                 read = np.lib.format.read_array_header_2_0
             shape = read(stream)[0]
-    width, height = reduction.size
-    if shape[1:3] != (height, width):
+    given, wanted = "{} x {}".format(*reduction.image_size), "{} x {}".format(*reduction.size)
+    if shape[1:3] != reduction.size[::-1]:
         raise InputError(
             f"'{path}' (MegaSaM) was made from other pictures: it holds {shape[2]} x {shape[1]} "
-            f"px, the video's {reduction.image_size[0]} x {reduction.image_size[1]} px give {width} x "
-            f"{height}"
+            f"px, the video's {given} px give {wanted}"
         )

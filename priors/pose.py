@@ -8,6 +8,7 @@ penalty by the best component alone (Olson & Agarwal 2013) switches from step to
 switch travels from frame to frame. Trained by `slamhmr train pose`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +39,8 @@ class PosePrior:
     @cached_property
     def whitening(self) -> Float[Tensor, "K 63 63"]:
         """W with W^T W the inverse covariance: Jacobian of the whitened residual wrt x."""
-        identity = torch.eye(DIMENSION).to(self.component_scale_tril)
+        scale = self.component_scale_tril
+        identity = torch.eye(DIMENSION, dtype=scale.dtype, device=scale.device)
         return torch.linalg.solve_triangular(
             self.component_scale_tril, identity.expand_as(self.component_scale_tril), upper=False
         )
@@ -61,7 +63,7 @@ class PosePrior:
 
     def joint_log_prob(self, x: Float[Tensor, "*batch 63"]) -> Float[Tensor, "*batch K"]:
         """Log of weight times density of every component, nats."""
-        normaliser = 0.5 * DIMENSION * torch.log(torch.tensor(2 * torch.pi, dtype=x.dtype))
+        normaliser = 0.5 * DIMENSION * math.log(2 * math.pi)
         diagonal = self.component_scale_tril.diagonal(dim1=-2, dim2=-1)
         constant = self.log_weights - diagonal.log().sum(dim=-1) - normaliser
         return constant - 0.5 * self._squared_distances(x)
@@ -121,7 +123,7 @@ class PosePrior:
     @cached_property
     def _pairs(self) -> Int[Tensor, "2 2016"]:
         """Rows and columns of a lower triangle."""
-        return torch.tril_indices(DIMENSION, DIMENSION)
+        return torch.tril_indices(DIMENSION, DIMENSION, device=self.log_weights.device)
 
     @cached_property
     def _packed(self) -> Float[Tensor, "2016 K"]:

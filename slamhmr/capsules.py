@@ -35,7 +35,7 @@ def capsules_of(body: BodyModel, names: tuple[str, ...]) -> Capsules:
     """
     axes = [axis for axis in AXES if axis[0] in names and axis[1] in names]
     places = [[body.point_names.index(name) for name in axis] for axis in axes]
-    ends = body.point_template[torch.tensor(places)]  # (C, 2, 3)
+    ends = body.point_template[torch.tensor(places, device=body.v_template.device)]  # (C, 2, 3)
     start, along = ends[:, 0], ends[:, 1] - ends[:, 0]
     offset = body.v_template[:, None] - start
     share = (offset * along).sum(dim=-1) / (along**2).sum(dim=-1)
@@ -47,7 +47,9 @@ def capsules_of(body: BodyModel, names: tuple[str, ...]) -> Capsules:
         around = distance[beside, index]  # hands and feet lie beyond the ends
         none = len(around) == 0
         radius.append(distance.new_tensor(LEAST_RADIUS) if none else around.quantile(INNER))
-    indices = torch.tensor([[names.index(name) for name in axis] for axis in axes])
+    indices = torch.tensor(
+        [[names.index(name) for name in axis] for axis in axes], device=body.v_template.device
+    )
     return Capsules(indices, torch.stack(radius).clamp_min(LEAST_RADIUS))
 
 

@@ -4,6 +4,7 @@ Files, alignment, supports and pictures stay on the processor; a stage's problem
 to the device as a whole and the solved state comes back. Numbers are float64 everywhere.
 """
 
+import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from slamhmr.exhaustion import exhausted
 from slamhmr.solve.sweep import Resources
 
 Value = TypeVar("Value")
+CPU = torch.device("cpu")
 LEAST_GIB = 1.0  # of a GPU that the solve is to run on: CUDA's own context and a short clip
 CUDA_NAME = re.compile(r"cuda(:(\d+))?")
 
@@ -94,7 +96,7 @@ def resources(name: str, threads: int, frames: int, people: int) -> Resources:
 
 
 def on(value: Value, device: torch.device | str) -> Value:
-    """The same with every tensor in it on `device`: dataclasses, tuples, lists, dicts, tensors.
+    """The same with every tensor in it on `device`; in dataclasses, networks, tuples, lists, dicts.
 
     What dataclasses have cached of themselves is left behind, and so made anew on the device.
     """
@@ -104,6 +106,9 @@ def on(value: Value, device: torch.device | str) -> Value:
 def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
+    if isinstance(value, torch.nn.Module):
+        here = next(iter(value.parameters())).device == device
+        return value if here else copy.deepcopy(value).to(device)
     if is_dataclass(value) and not isinstance(value, type):
         own = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
         moved = {name: _moved(part, device) for name, part in own.items()}

@@ -120,7 +120,7 @@ def gather_evidence(
                 initial_rotations=camera,
                 initial_confidence=confidence,
                 height_m=height if height == height else None,
-                tied=None if tied is None else tied[index, span],
+                tied=None if tied is None or not bool(tied[index].any()) else tied[index, span],
                 views=tuple(view(index, span) for view in others),
                 **standing(state, index, span),
                 **predicted(initial, index, span),
@@ -132,7 +132,10 @@ def gather_evidence(
 def standing(state: SceneState, index: int, span: slice) -> dict[str, Tensor]:
     """What a state says of how one person stands: contacts, what is below them, free fall."""
     found = {"contacts": state.contacts, "support": state.support, "flight": state.flight}
-    return {name: value[index, span] for name, value in found.items() if value is not None}
+    known = {name: value[index, span] for name, value in found.items() if value is not None}
+    if "flight" in known and not bool(known["flight"].any()):
+        del known["flight"]  # so that nobody asks again, in every evaluation on a GPU
+    return known
 
 
 def view_evidence(

@@ -85,6 +85,7 @@ class PersonFeatures:
             self.rotations[:, :moving],
             self.points.moves[:moving],
             self.points.above[:moving, :moving],
+            self.points.turning(moving),
         )
         seen, columns, rigid = self._body_border(), self.layout.body, self._rigid()
         whole = slice(0, self.layout.chain_width)

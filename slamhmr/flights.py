@@ -38,7 +38,7 @@ MASS: tuple[tuple[float, dict[str, float]], ...] = (
 
 def mass_shares(names: tuple[str, ...]) -> Float[Tensor, "P"]:
     """Share of each named point in the body's centre of mass."""
-    shares = torch.zeros(len(names), dtype=torch.float64)
+    shares = torch.zeros(len(names), dtype=torch.float64, device="cpu")
     for mass, places in MASS:
         for name, share in places.items():
             shares[names.index(name)] += mass / 100 * share

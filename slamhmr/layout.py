@@ -176,4 +176,4 @@ class BorderLayout:
         """The chain's border columns among those of the whole border."""
         first = self.shared + person * self.own
         own, drift = range(first, first + self.own), range(self.fixed, self.shared)
-        return torch.tensor([*range(self.fixed), *own, *drift], dtype=torch.int64)
+        return torch.tensor([*range(self.fixed), *own, *drift], dtype=torch.int64, device="cpu")

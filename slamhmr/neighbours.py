@@ -48,7 +48,7 @@ def neighbours(
 
 def nobody(points: PointSet, like: Tensor) -> Neighbours:
     """Nobody near, or nobody looked for; `like` has the numbers' type."""
-    none = torch.zeros(0, dtype=torch.int64)
+    none = torch.zeros(0, dtype=torch.int64, device=like.device)
     ends = like.new_zeros(0, len(points.capsules.ends), 2, 3)
     return Neighbours(none, none, ends, ends[..., 0, 0])
 

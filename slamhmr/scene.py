@@ -63,7 +63,7 @@ class Scene:
         """Standard deviation of every frame's jitter, rad: `usual` but where the camera is lost."""
         sigma = torch.full_like(self.jitter[:, :1], usual)
         if self.lost is not None:
-            sigma[self.lost] = LOST_JITTER
+            sigma = torch.where(self.lost[:, None], LOST_JITTER, sigma)
         return sigma
 
     def place(self, rig: Rig) -> Placed:
@@ -199,10 +199,17 @@ class PointSet:
     size_template: float  # metres, neck to ankles at rest
     height_directions: Float[Tensor, "B"]
     height_template: float  # stature: top of the head to heels at rest, metres
+    pairs: Int[Tensor, "2 M"]  # joint and point of all pairs in `moves`, joint after joint
+    pairs_before: tuple[int, ...]  # pairs of the joints before each joint, and of all
 
     def size(self, betas: Float[Tensor, "B"]) -> Float[Tensor, ""]:
         """Length of this body relative to the template's."""
         return 1.0 + betas @ self.size_directions / self.size_template
+
+    def turning(self, moving: int) -> tuple[Int[Tensor, "M"], Int[Tensor, "M"]]:
+        """Of the first `moving` joints, and of the points that each moves, all pairs."""
+        count = self.pairs_before[moving]
+        return self.pairs[0, :count], self.pairs[1, :count]
 
     def height(self, betas: Float[Tensor, "B"]) -> Float[Tensor, ""]:
         """Stature, metres."""
@@ -243,6 +250,8 @@ def point_set(body: BodyModel, others: tuple[str, ...] | None = None) -> PointSe
         moves, above,
         torch.tensor(feet, dtype=torch.int64), _clearance(body, names),
         size_directions, size, height_directions, height,
+        torch.stack(moves.nonzero(as_tuple=True)),
+        (0, *moves.sum(dim=1).cumsum(dim=0).tolist()),
     )  # fmt: skip
 
 
@@ -334,7 +343,8 @@ def _ride(
 
 def plane_axes(normal: Float[Tensor, "3"]) -> Float[Tensor, "2 3"]:
     """Two unit vectors that span the plane across a normal."""
-    spare = torch.eye(3, dtype=normal.dtype, device=normal.device)[int(normal.abs().argmin())]
+    axes = torch.eye(3, dtype=normal.dtype, device=normal.device)
+    spare = axes.index_select(0, normal.abs().argmin(dim=0, keepdim=True))[0]
     first = torch.nn.functional.normalize(torch.linalg.cross(normal, spare), dim=0)
     return torch.stack([first, torch.linalg.cross(normal, first)])
 

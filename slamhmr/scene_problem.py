@@ -68,13 +68,18 @@ class SceneProblem:
     settings: dict[str, Any]
     start: Scene
 
-    @property
+    @cached_property
     def chains(self) -> list[ChainShape]:
         """One chain per person."""
         return [
-            ChainShape(len(known.times), self.layout.free.columns, self.layout.columns(index))
-            for index, known in enumerate(self.evidence)
+            ChainShape(len(known.times), self.layout.free.columns, columns)
+            for known, columns in zip(self.evidence, self._columns(), strict=True)
         ]
+
+    def _columns(self) -> list[Tensor]:
+        """Border columns of every chain, where the numbers are."""
+        there, people = self.start.ground.device, range(len(self.evidence))
+        return [self.layout.columns(index).to(there) for index in people]
 
     @property
     def border_count(self) -> int:
@@ -134,8 +139,14 @@ class SceneProblem:
 
     def _seconds(self, frames: int) -> float:
         """Duration of a clip, at the rate of the person who is there for longest."""
+        duration, steps = self._longest
+        return duration * frames / max(steps, 1)
+
+    @cached_property
+    def _longest(self) -> tuple[float, int]:
+        """Seconds, and steps of time, of the person who is there for longest."""
         times = max((known.times for known in self.evidence), key=len)
-        return float(times[-1] - times[0]) * frames / max(len(times) - 1, 1)
+        return float(times[-1] - times[0]), len(times) - 1
 
     def _terms(self) -> list[tuple[Term, Any]]:
         return [(TERMS[name], chosen) for name, chosen in self.settings.items()]

@@ -151,7 +151,8 @@ def stretch(
     too short for its keypoint, first derivatives vanish and this is all there is: it is kept as
     -(q.a) |w across a|^2.
     """
-    joint, point = articulation.moves.nonzero(as_tuple=True)
+    pairs = articulation.pairs
+    joint, point = articulation.moves.nonzero(as_tuple=True) if pairs is None else pairs
     arms = articulation.points[:, point] - articulation.joints[:, joint]
     pull = (-(gradient[:, point] * arms).sum(dim=-1)).clamp_min(0.0)
     squared = (arms**2).sum(dim=-1).clamp_min(1e-12)

@@ -32,6 +32,8 @@ class Articulation:
     axes: Float[Tensor, "T J 3 3"]  # G_j: global rotation of each joint
     moves: Bool[Tensor, "J F"]
     above: Bool[Tensor, "J J"]  # [i, j]: joint i is j itself or an ancestor of it
+    # Joint and point of every True in `moves`, where they are known: else found at each use.
+    pairs: tuple[Int[Tensor, "M"], Int[Tensor, "M"]] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,11 @@ class Residual:
         squared = (self.value**2).sum(dim=-1)
         terms = self.weight * robust(squared, self.kernel)
         return 0.5 * torch.where(self.weight > 0, terms, 0.0).sum(dim=-1)
+
+
+def single_element(like: Tensor) -> Int[Tensor, "1"]:
+    """`Residual.elements` of a term with one element: feature 0, where `like` is."""
+    return torch.zeros(1, dtype=torch.int64, device=like.device)
 
 
 @dataclass(frozen=True)

@@ -373,16 +373,16 @@ def energies_of(problem: Problem[S], state: S, resources: Resources) -> dict[str
         for start in range(0, shape.frame_count, resources.window)
     ]
 
-    def of_window(job: tuple[int, int, int]) -> dict[str, float]:
-        window = problem.window(state, *job, derivatives=False)
-        return {name: float(energy) for name, energy in window.energies().items()}
+    def of_window(job: tuple[int, int, int]) -> dict[str, Tensor]:
+        return problem.window(state, *job, derivatives=False).energies()
 
-    total: dict[str, float] = {}
     parts = in_threads(of_window, jobs, resources.threads)
-    parts += [{r.name: float(r.energy())} for r in problem.border(state)]
-    for part in parts:
-        for name, energy in part.items():
-            total[name] = total.get(name, 0.0) + energy
+    parts += [{r.name: r.energy()} for r in problem.border(state)]
+    named = [pair for part in parts for pair in part.items()]
+    found = torch.stack([energy for _, energy in named]).tolist()  # all at once: one wait for a GPU
+    total: dict[str, float] = {}
+    for (name, _), energy in zip(named, found, strict=True):
+        total[name] = total.get(name, 0.0) + energy
     if not all(math.isfinite(energy) for energy in total.values()):
         return {"not finite": math.inf}
     return total

@@ -67,8 +67,8 @@ def segments(context: BorderContext, settings: SegmentsSettings) -> list[BorderR
     unit = sigma[:, [0, 0, 1, 2, 2, 2]]
     slope = moves.new_zeros(count, 6, 6)
     slope[:, :3, :3] = torch.linalg.inv(left_jacobian(moves[:, :3]))
-    slope[:, 3:, 3:] = torch.eye(3, dtype=moves.dtype)
-    apart = torch.eye(count, dtype=moves.dtype)
+    slope[:, 3:, 3:] = torch.eye(3, dtype=moves.dtype, device=moves.device)
+    apart = torch.eye(count, dtype=moves.dtype, device=moves.device)
     placed = torch.einsum("kij,kl->kilj", slope / unit[..., None], apart)
     placed = placed.reshape(6 * count, 6 * count)
     value = (moves[:, :6] / unit).flatten()

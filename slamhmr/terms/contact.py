@@ -98,7 +98,8 @@ def penetration(
 
     A foot in contact must not be under what it stands on.
     """
-    places, known = torch.arange(len(features.points.names)), features.evidence
+    known = features.evidence
+    places = torch.arange(len(features.points.names), device=known.contacts.device)
     height, derivative, border = _height(features, places, settings.sigma, derivatives)
     if known.support is not None:
         below = torch.where(known.contacts > IN_CONTACT, known.support, 0.0)

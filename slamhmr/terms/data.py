@@ -86,7 +86,9 @@ def _with_offsets(found: Residual, features: PersonFeatures, sigma: float) -> Re
         derivative[..., : before.stop - before.start] = found.border_derivative
     own = derivative[..., place.start - start :].view(frames, elements, 2, elements, 2)
     own.diagonal(dim1=1, dim2=3).copy_(
-        (torch.eye(2, dtype=derivative.dtype) / sigma)[..., None].expand(frames, 2, 2, elements)
+        (torch.eye(2, dtype=derivative.dtype, device=derivative.device) / sigma)[..., None].expand(
+            frames, 2, 2, elements
+        )
     )
     return replace(shifted, border_derivative=derivative, border_slice=slice(start, place.stop))
 
@@ -115,7 +117,8 @@ def keypoint_offset(
     offsets, layout = context.scene.offsets, context.layout
     if offsets is None or layout.free.offsets == 0:
         return []
-    unit = torch.eye(layout.free.offsets, dtype=offsets.dtype) / settings.sigma
+    unit = torch.eye(layout.free.offsets, dtype=offsets.dtype, device=offsets.device)
+    unit = unit / settings.sigma
     found = []
     for person, (own, patterns) in enumerate(zip(offsets, context.patterns, strict=True)):
         place, flat = layout.offsets_of(person), patterns.flatten(start_dim=1)
@@ -200,7 +203,7 @@ def initial_pose(
     of both confidences; 1 where they are above 0 and the start gives its own sigma.
     """
     known, free = features.evidence, features.layout.free
-    joints = torch.arange(features.local.shape[1] if free.pose else 1)
+    joints = torch.arange(features.local.shape[1] if free.pose else 1, device=features.local.device)
     start = known.initial_rotations[:, joints]
     error = logarithm(start.transpose(-1, -2) @ features.local[:, joints])
     fade = math.exp(-1.0 / settings.tau)

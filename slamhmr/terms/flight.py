@@ -10,7 +10,7 @@ from slamhmr.features import PersonFeatures
 from slamhmr.flights import GRAVITY, mass_shares
 from slamhmr.scene import plane_axes
 from slamhmr.solve.manifolds import skew
-from slamhmr.solve.problem import Residual
+from slamhmr.solve.problem import Residual, single_element
 from slamhmr.terms.register import term
 from slamhmr.terms.smoothness import second_difference
 
@@ -61,7 +61,7 @@ def flight(features: PersonFeatures, settings: FlightSettings, derivatives: bool
         border = border[:, None] / settings.sigma
     columns = slice(0, features.layout.moving)
     return Residual(
-        "flight", "body", torch.zeros(1, dtype=torch.int64), value[:, None], weight[:, None],
+        "flight", "body", single_element(value), value[:, None], weight[:, None],
         derivative, border_derivative=border if columns.stop > 0 else None, border_slice=columns,
         kernel=settings.mu,
     )  # fmt: skip
@@ -71,7 +71,7 @@ def _nothing(features: PersonFeatures, mu: float) -> Residual:
     world = features.world
     empty = world.new_zeros(len(world), 0, 3)
     return Residual(
-        "flight", "points", torch.zeros(0, dtype=torch.int64), empty, empty[..., 0],
+        "flight", "points", single_element(empty)[:0], empty, empty[..., 0],
         isotropic=world.new_zeros(3, len(world), 0), kernel=mu,
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ def _of_centre(
     """Derivative of the centre of mass by the frame's own unknowns, and by the body's shape."""
     layout, points = features.layout, features.points
     own = centre.new_zeros(len(centre), 3, layout.free.columns)
-    own[:, :, :3] = torch.eye(3, dtype=centre.dtype)
+    own[:, :, :3] = torch.eye(3, dtype=centre.dtype, device=centre.device)
     moving = (layout.free.columns - 3) // 3
     carried = points.moves[:moving].to(shares) * shares  # (J, P)
     arms = torch.einsum("jp,tpi->tji", carried, features.world)

@@ -22,13 +22,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.body import forward_points
+from slamhmr.device import CPU, on
 from slamhmr.errors import InputError
 from slamhmr.features import PersonFeatures
 from slamhmr.geometry import rotation_between
 from slamhmr.scene import plane_axes
 from slamhmr.skeleton import BODY_JOINT_COUNT
 from slamhmr.solve.manifolds import left_jacobian, logarithm, right_jacobian_inverse, skew
-from slamhmr.solve.problem import Residual
+from slamhmr.solve.problem import Residual, single_element
 from slamhmr.terms.register import term
 from slamhmr.terms.smoothness import second_difference
 
@@ -59,8 +60,8 @@ class HumorSettings:
     sigma_rate: float = 0.5
 
 
-def humor_network(weights: str) -> "tuple[HuMoR, HuMoR]":
-    """The network of a weights file, for values and, in float32, for Jacobians.
+def humor_network(weights: str, device: torch.device = CPU) -> "tuple[HuMoR, HuMoR]":
+    """The network of a weights file on a device, for values and, in float32, for Jacobians.
 
     Read at first use, and again when the file has changed. Raises InputError for a file that is
     missing or no converted HuMoR.
@@ -74,17 +75,17 @@ def humor_network(weights: str) -> "tuple[HuMoR, HuMoR]":
     if not path.is_file():
         raise InputError(f"term 'humor': weights '{path}' do not exist")
     state = path.stat()
-    return _read(path, state.st_mtime_ns, state.st_size)
+    return _read(path, state.st_mtime_ns, state.st_size, device)
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path, changed_ns: int, size: int) -> "tuple[HuMoR, HuMoR]":
+def _read(path: Path, changed_ns: int, size: int, device: torch.device) -> "tuple[HuMoR, HuMoR]":
     """The network of one state of a file."""
     from priors.checkpoints import CheckpointError
     from priors.humor import load_humor
 
     try:
-        return load_humor(path, dtype=torch.float64), load_humor(path)
+        return on((load_humor(path, dtype=torch.float64), load_humor(path)), device)
     except CheckpointError as error:
         raise InputError(f"term 'humor': {error}") from error
 
@@ -101,7 +102,7 @@ def humor(features: PersonFeatures, settings: HumorSettings, derivatives: bool) 
     Frames t - 1, t, t + 1 make both states. Source: Rempe et al. 2021, equations 3 to 6; SLAHMR
     rolls states out of z from the first frame instead.
     """
-    exact, single = humor_network(settings.weights)
+    exact, single = humor_network(settings.weights, features.world.device)
     value = features.world.new_zeros(features.frame_count, 1, ROWS)
     _, present = second_difference(features, features.evidence.linked)
     weight = settings.weight * present
@@ -130,7 +131,7 @@ def humor(features: PersonFeatures, settings: HumorSettings, derivatives: bool) 
                 derivative[:, :-2, 0] += rows @ chain.float()
                 border[:-2, 0] += (rows @ columns_of.float()).to(border)
     return Residual(
-        "humor", "frame", torch.zeros(1, dtype=torch.int64), value, weight[:, None], derivative,
+        "humor", "frame", single_element(value), value, weight[:, None], derivative,
         border_derivative=border if columns.stop > 0 else None, border_slice=columns,
     )  # fmt: skip
 

@@ -73,6 +73,9 @@ class _Pairs:
 
 def _pairs(found: Overlap, others: Neighbours, frames: int) -> _Pairs:
     """The pairs that overlap somewhere, each with a column of its own."""
+    if len(others.frames) == 0:
+        none = found.depth.new_zeros(frames, 0)
+        return _Pairs(others.frames, none, none, none[..., None].expand(-1, -1, 3))
     row, own, other = torch.nonzero(found.depth > 0, as_tuple=True)
     count = found.depth.shape[1]
     key = (others.people[row] * count + own) * count + other

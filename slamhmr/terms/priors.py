@@ -12,39 +12,42 @@ from torch import Tensor
 from priors.checkpoints import CheckpointError, load_weights
 from priors.pose import PosePrior, load_pose_prior
 from priors.vposer import VPoser, load_vposer
+from slamhmr.device import CPU, on
 from slamhmr.errors import InputError
 from slamhmr.features import PersonFeatures
 from slamhmr.solve.manifolds import right_jacobian_inverse
-from slamhmr.solve.problem import BorderResidual, Residual
+from slamhmr.solve.problem import BorderResidual, Residual, single_element
 from slamhmr.terms.register import BorderContext, term
 
 OWN = "own"  # the weights that ship with the package
 
 
-def pose_prior_weights(weights: str) -> PosePrior | VPoser:
-    """The pose prior of a weights file, or the one that ships with the package.
+def pose_prior_weights(weights: str, device: torch.device = CPU) -> PosePrior | VPoser:
+    """The pose prior of a weights file, or the one that ships with the package, on a device.
 
     Read at first use, and again when the file has changed. Raises InputError for a file that is
     missing, or neither a mixture of ours nor a converted VPoser.
     """
     if weights == OWN:
-        return _read_pose_prior(None, 0, 0)
+        return _read_pose_prior(None, 0, 0, device)
     path = Path(weights).expanduser()
     if not path.is_file():
         raise InputError(f"term 'pose_prior': weights '{path}' do not exist")
     state = path.stat()
-    return _read_pose_prior(path, state.st_mtime_ns, state.st_size)
+    return _read_pose_prior(path, state.st_mtime_ns, state.st_size, device)
 
 
 @lru_cache(maxsize=4)
-def _read_pose_prior(path: Path | None, changed_ns: int, size: int) -> PosePrior | VPoser:
+def _read_pose_prior(
+    path: Path | None, changed_ns: int, size: int, device: torch.device
+) -> PosePrior | VPoser:
     """The prior of one state of a file; None: our own."""
     try:
         if path is None:
-            return load_pose_prior()
+            return on(load_pose_prior(), device)
         if "component_means" in load_weights(path)[0]:
-            return load_pose_prior(path)
-        return load_vposer(path, dtype=torch.float64)
+            return on(load_pose_prior(path), device)
+        return on(load_vposer(path, dtype=torch.float64), device)
     except CheckpointError as error:
         raise InputError(f"term 'pose_prior': {error}") from error
 
@@ -77,7 +80,7 @@ def pose_prior(
     itself (with the weight outside of the sum PA-MPJPE was 42-50 mm instead of 39-42). The gradient
     is exact, the Jacobian's square not below the Hessian (`PosePrior.whitened_residual`).
     """
-    prior = pose_prior_weights(settings.weights)
+    prior = pose_prior_weights(settings.weights, features.world.device)
     rotations = features.local[:, 1:]
     if isinstance(prior, PosePrior):
         value, rows = _mixture_residual(prior, rotations, settings.weight, derivatives)
@@ -87,7 +90,7 @@ def pose_prior(
         value, rows = prior.encode(roma.rotmat_to_rotvec(rotations).flatten(start_dim=1))[0], None
     weight = torch.full_like(value[:, :1], settings.weight)
     return Residual(
-        "pose_prior", "pose", torch.zeros(1, dtype=torch.int64), value[:, None], weight,
+        "pose_prior", "pose", single_element(value), value[:, None], weight,
         None if rows is None else rows[None, :, None],
     )  # fmt: skip
 
@@ -129,7 +132,9 @@ def shape(context: BorderContext, settings: ShapeSettings) -> list[BorderResidua
     for index, person in enumerate(context.scene.people):
         count = len(person.betas)
         place = layout.betas_of(index) if layout.free.betas else None
-        derivative = context.derivative(count, (place, torch.eye(count).to(person.betas)))
+        derivative = context.derivative(
+            count, (place, torch.eye(count, dtype=person.betas.dtype, device=person.betas.device))
+        )
         weight = settings.prior + settings.weight * context.frames[index]
         residuals.append(BorderResidual("shape", person.betas, weight, derivative))
         height = context.heights[index]

@@ -64,7 +64,8 @@ def segment_tie(
     across = tied.clone()
     across[:-1] |= tied[1:]
     weight = settings.weight * present * across
-    return _accelerations("segment_tie", features, coefficients, weight, derivatives)
+    somewhere = known.tied is not None and bool(across.any())
+    return _accelerations("segment_tie", features, coefficients, weight, derivatives, somewhere)
 
 
 def _accelerations(
@@ -73,9 +74,10 @@ def _accelerations(
     coefficients: Float[Tensor, "3 T"],
     weight: Float[Tensor, "T"],
     derivatives: bool,
+    somewhere: bool = True,
 ) -> Residual:
-    """Second differences of all points, whitened; of none where no frame counts."""
-    names = features.points.names if bool((weight > 0).any()) else ()
+    """Second differences of all points, whitened; of none where it counts not `somewhere`."""
+    names = features.points.names if somewhere else ()
     points = features.world[:, : len(names)]
     rms = points.new_tensor([ACCELERATION_RMS.get(name, TRUNK_RMS) for name in names])
     value = torch.zeros_like(points)
@@ -87,7 +89,7 @@ def _accelerations(
     size = features.points.size(features.betas)
     isotropic = coefficients[:, :, None] / (rms * size) if derivatives else None
     value, border = features.size_border(value)
-    elements = torch.arange(len(names))
+    elements = torch.arange(len(names), device=points.device)
     return Residual(
         name, "points", elements, value, weight[:, None].expand(len(points), len(names)),
         isotropic=isotropic, border_derivative=border, border_slice=features.layout.betas,
@@ -146,4 +148,6 @@ def turning(features: PersonFeatures, settings: TurningSettings, derivatives: bo
             derivative[1, :-2] = (behind[1:] - ahead[:-1]) / wide
             derivative[2, :-2] = ahead[1:] / wide
     weight = settings.weight * present[:, None].expand(frames, joints)
-    return Residual("turning", "rotations", torch.arange(joints), value, weight, derivative)
+    return Residual(
+        "turning", "rotations", torch.arange(joints, device=value.device), value, weight, derivative
+    )

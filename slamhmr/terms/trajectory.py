@@ -8,7 +8,7 @@ from torch import Tensor
 
 from slamhmr.features import PersonFeatures
 from slamhmr.solve.manifolds import skew
-from slamhmr.solve.problem import BorderResidual, Residual
+from slamhmr.solve.problem import BorderResidual, Residual, single_element
 from slamhmr.terms.register import BorderContext, term
 
 PREDICTED_FPS = 30.0  # of the networks that predict velocities
@@ -61,7 +61,7 @@ def root_velocity(
     own = slice(places[0].start, places[-1].stop) if len(places) > 0 else None
     value = ((velocity - known.root_velocity) / sigma)[:, None]
     return Residual(
-        "root_velocity", "root", torch.zeros(1, dtype=torch.int64), value, weight[:, None],
+        "root_velocity", "root", single_element(value), value, weight[:, None],
         derivative, border_derivative=border, border_slice=own, kernel=settings.mu,
     )  # fmt: skip
 
@@ -90,6 +90,6 @@ class VelocityGainSettings:
 def velocity_gain(context: BorderContext, settings: VelocityGainSettings) -> list[BorderResidual]:
     """Gain of everybody's predicted root velocity; an error of 10 % in it is one of the scale."""
     gain = context.scene.velocity_gain
-    slope = torch.eye(len(gain), dtype=gain.dtype) / settings.sigma
+    slope = torch.eye(len(gain), dtype=gain.dtype, device=gain.device) / settings.sigma
     derivative = context.derivative(len(gain), (context.layout.gains(len(gain)), slope))
     return [BorderResidual("velocity_gain", gain / settings.sigma, settings.weight, derivative)]

@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slamhmr.device import CPU, on
 from slamhmr.features import PersonFeatures
 from slamhmr.scene import plane_axes
 from slamhmr.solve.manifolds import logarithm, right_jacobian_inverse, skew
-from slamhmr.solve.problem import Residual
+from slamhmr.solve.problem import Residual, single_element
 from slamhmr.terms.register import term
 from slamhmr.terms.smoothness import second_difference
 
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from priors.transition import TransitionPrior
 
 
-@lru_cache(maxsize=1)
-def transition_prior() -> "tuple[TransitionPrior, TransitionPrior]":
+@lru_cache(maxsize=2)
+def transition_prior(device: torch.device = CPU) -> "tuple[TransitionPrior, TransitionPrior]":
     """The prior that ships with the package, for values and, in float32, for Jacobians."""
     from priors.transition import load_transition_prior
 
-    prior = load_transition_prior()
+    prior = on(load_transition_prior(), device)
     return prior, prior.to(torch.float32)
 
 
@@ -56,7 +57,7 @@ def transition(
     joints that move together do not count many times over. W has the rows in which jitter stands
     out most from motion (`TransitionPrior.leading`). Source: ours (`priors.transition`).
     """
-    prior, single = transition_prior()
+    prior, single = transition_prior(features.world.device)
     steps = _Steps(features)
     value, slopes = steps.empty(len(prior.change_whitening)), None
     if steps.count > 0:
@@ -85,7 +86,7 @@ def gait(features: PersonFeatures, settings: GaitSettings, derivatives: bool) ->
     Its unit is the body's size, so that legs that walk tell the scale of the world. Where pose says
     little about speed (dance, falls) the kernel lets go. Source: ours (`priors.transition`).
     """
-    prior, single = transition_prior()
+    prior, single = transition_prior(features.world.device)
     steps = _Steps(features)
     value, slopes = steps.empty(3), None
     if steps.count > 0:
@@ -187,7 +188,7 @@ class _Steps:
                 derivative[:, : self.count, 0] = self._chain(slopes)
                 border[: self.count, 0] = self._border(slopes, columns.stop)
         return Residual(
-            name, "frame", torch.zeros(1, dtype=torch.int64), value, weights[:, None], derivative,
+            name, "frame", single_element(value), value, weights[:, None], derivative,
             border_derivative=border if columns.stop > 0 else None, border_slice=columns,
             kernel=mu,
         )  # fmt: skip
@@ -250,7 +251,7 @@ class _Steps:
 def _blocks(blocks: Float[Tensor, "n J a b"]) -> Float[Tensor, "n Ja Jb"]:
     """Blocks of all joints along the diagonal of one matrix, float32: one product, not many."""
     count, joints, rows, columns = blocks.shape
-    matrix = torch.zeros(count, joints, rows, joints, columns)
+    matrix = torch.zeros(count, joints, rows, joints, columns, device=blocks.device)
     matrix.diagonal(dim1=1, dim2=3).copy_(blocks.permute(0, 2, 3, 1))
     return matrix.reshape(count, joints * rows, joints * columns)
 
@@ -264,6 +265,6 @@ def _block_diagonal(
 
 def _turned_columns(rotations: Float[Tensor, "n 21 3 3"]) -> Float[Tensor, "n 21 6 3"]:
     """Derivative of the first two columns, row by row, by a body-frame increment."""
-    basis = torch.eye(3, dtype=rotations.dtype)[:2]
+    basis = torch.eye(3, dtype=rotations.dtype, device=rotations.device)[:2]
     moved = -rotations[:, :, None] @ skew(basis)  # (n, 21, 2, 3 of the column, 3)
     return moved.transpose(2, 3).flatten(start_dim=2, end_dim=3)

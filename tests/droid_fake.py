@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 SOURCE = """
-import json
+import weakref
 import numpy as np
 import torch
 
@@ -137,7 +137,9 @@ class Droid:
     def terminate(self, stream=None):
         if not self.frontend.is_initialized:
             raise ValueError("not enough values to unpack (expected 2, got 0)")
+        graph = weakref.ref(self.frontend.graph)
         del self.frontend
+        assert graph() is None, "the graph's memory must be free for the back end"
         again = []
         for tstamp, image, intrinsics in stream:
             self.check(tstamp, image, intrinsics)

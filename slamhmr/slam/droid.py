@@ -49,7 +49,9 @@ log = logging.getLogger(__name__)
 SCRIPT = "droid_slam/run.py"
 RECIPE = "third_party/droid_slam/README.md"
 CLONE = "git clone --recursive https://github.com/princeton-vl/DROID-SLAM.git"
-GET_WEIGHTS = "gdown 1PpqVt1H4maBa_GbPJp4NwxRsd9jk-elh, then options.droid.weights=PATH"
+GET_WEIGHTS = (
+    "pip install gdown; gdown 1PpqVt1H4maBa_GbPJp4NwxRsd9jk-elh, then options.droid.weights=PATH"
+)
 LEAST_GIB = 10.2  # "a GPU with at least 11G" (its README); such cards report 10.7 GiB and more
 RESERVED = 17  # slots of the buffer that are no keyframes, as in run.py
 LEAST_BUFFER = 64
@@ -99,12 +101,16 @@ def lacking(options: Options) -> list[Lack]:
     clone = f"{CLONE}, then options.droid.repository=PATH ({RECIPE})"
     lacks = lacking_file(code, "code of slam 'droid' (options.droid.repository)", clone)
     python = options.python or None
-    install = f"install it as {RECIPE} says"
-    for module, name in (
-        ("droid_backends", "droid_backends"),
-        ("lietorch", "lietorch"),
-        ("torch_scatter", "torch-scatter"),
+    build = "pip install --no-build-isolation"
+    here = options.repository or "DROID-SLAM"
+    for module, name, folder in (
+        ("droid_backends", "droid_backends", here),
+        ("lietorch", "lietorch", f"{here}/thirdparty/lietorch"),
+        ("torch_scatter", "torch-scatter", f"{here}/thirdparty/pytorch_scatter"),
     ):
+        install = f"{build} 'slamhmr[droid]', or in an environment of its own ({RECIPE})"
+        if python is not None:
+            install = f"{python} -m {build} {folder} ({RECIPE})"
         lacks += lacking_package(module, install, distribution=name, python=python)
     lacks += lacking_file(
         options.weights, "weights of slam 'droid' (options.droid.weights)", GET_WEIGHTS

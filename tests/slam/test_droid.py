@@ -274,10 +274,10 @@ def test_everything_that_is_missing_is_listed(monkeypatch):
     text = "\n".join(f"{lack.what}; {lack.get}" for lack in lacks)
     for words in (
         "options.droid.repository): no file is given; git clone --recursive",
-        "package 'droid_backends' is not installed; install it as third_party/droid_slam/README.md",
+        "package 'droid_backends' is not installed; pip install --no-build-isolation",
         "package 'lietorch' is not installed",
         "package 'torch-scatter' is not installed",
-        "options.droid.weights): no file is given; gdown",
+        "options.droid.weights): no file is given; pip install gdown; gdown",
         "slam 'droid' needs a GPU",
     ):
         assert words in text
@@ -289,6 +289,16 @@ def test_a_run_without_it_says_what_is_missing(case, monkeypatch):
         case.run()
 
 
-def test_an_environment_of_its_own_is_asked(monkeypatch):
+def test_an_environment_of_its_own_is_asked(tmp_path):
     lacks = lacking(Options(python="/no/python"))
     assert any("interpreter '/no/python' does not exist" in lack.what for lack in lacks)
+    python = tmp_path / "python"  # answers as one without packages does
+    python.write_text("#!/bin/sh\necho null\n")
+    python.chmod(0o755)
+    lacks = lacking(Options(python=str(python), repository="/clone"))
+    (lack,) = [lack for lack in lacks if "'lietorch'" in lack.what]
+    assert lack.what == f"package 'lietorch' is not installed in the environment of '{python}'"
+    assert lack.get == (
+        f"{python} -m pip install --no-build-isolation /clone/thirdparty/lietorch "
+        "(third_party/droid_slam/README.md)"
+    )

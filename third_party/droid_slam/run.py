@@ -57,7 +57,7 @@ def run(arrays, settings):
     if not droid.frontend.is_initialized:
         return {"refused": np.array(still(keyframes, args.warmup, args.filter_thresh))}
     if people is not None:
-        people.closed = True  # slots behind the keyframes are no keyframes
+        people.close(droid)
     poses = np.asarray(droid.terminate(stream()), dtype=np.float64)
     return {"poses": poses, "keyframes": np.array(keyframes)}
 
@@ -116,6 +116,16 @@ class People:
         """Take note of a keyframe that was added since."""
         while not self.closed and len(self.slots) < self.video.counter.value:
             self.slots.append(self.now)
+
+    def close(self, droid):
+        """No keyframe comes or goes any more; the slots behind them are none.
+
+        Lets go of the front end's graph, so that `terminate` frees its memory on the GPU.
+        """
+        self.follow()
+        self.closed = True
+        del droid.frontend.graph.rm_keyframe
+        self.remove = None
 
     def removed(self, slot):
         """In place of the graph's `rm_keyframe`."""

@@ -19,15 +19,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "benchmark" in config.getoption("markexpr"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("benchmark") is not None]
-    if len(left_out) > 0:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.get_closest_marker("benchmark") is None]
-
-
 @pytest.fixture(scope="session")
 def compare(request: pytest.FixtureRequest):
     """`compare(name, value, unit)`: lower is better; worse than the baseline allows fails."""

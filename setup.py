@@ -36,7 +36,7 @@ EXTRAS = {
         "torch-scatter>=2.1",
         "matplotlib>=3.5",
     ],
-    "test": ["pytest>=8", "beartype>=0.19", "hypothesis>=6", "pillow>=10"],
+    "test": ["pytest>=8", "beartype>=0.19", "hypothesis>=6", "pillow>=10", "joblib>=1.3"],
     "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm", "pre-commit"],
 }
 

@@ -29,7 +29,9 @@ INITIALISERS: dict[str, str] = {
     "tcmr": "slamhmr.init.tcmr",
     "wham": "slamhmr.init.wham",
     "gvhmr": "slamhmr.init.gvhmr",
+    "prompthmr": "slamhmr.init.prompthmr",
     "sam3d_body": "slamhmr.init.sam3d_body",
+    "wham_output": "slamhmr.init.wham_output",
 }
 TABLES: dict[str, dict[str, str]] = {"detect": DETECTORS, "slam": SLAM, "init": INITIALISERS}
 

@@ -3,7 +3,9 @@
 A script of ours, `third_party/<name>/run.py`, runs under the interpreter of that environment. It is
 shipped with the package, imports nothing of slamhmr, and is called as `run.py IN.npz OUT.npz`: the
 arrays stand in IN.npz under their names, the settings as JSON in `settings`. What goes wrong there
-ends as one line here; everything that it prints goes to the log.
+ends as one line here; everything that it prints goes to the log. Where ATTACHED is set in its
+environment, its standard input stays open as long as this process lives, and it must end when that
+closes: kill -9 of this process leaves nobody behind on a GPU.
 """
 
 import contextlib
@@ -26,6 +28,7 @@ from slamhmr.errors import BackendError, MissingAsset
 from slamhmr.exhaustion import GPU_WORDS, HOST_WORDS
 
 LOG = logging.getLogger(__name__)
+ATTACHED = "SLAMHMR_ATTACHED"
 SETTINGS = "settings"  # name in IN.npz that no array may have
 LAST_LINES = 200  # of what a child printed that are looked at when it fails
 GRACE_S = 10.0  # s between asking a child to end and ending it
@@ -132,12 +135,12 @@ def _run(command: list[str], what: str, timeout_s: float | None) -> tuple[int, l
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     child = subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env={**kept, "PYTHONUNBUFFERED": "1"},
+        env={**kept, "PYTHONUNBUFFERED": "1", ATTACHED: "1"},
         start_new_session=True,
     )
 
@@ -173,6 +176,8 @@ def _ended(child: "subprocess.Popen[str]") -> Iterator[None]:
                 _signal(child, signal.SIGKILL)
                 child.wait()
         _signal(child, signal.SIGKILL)  # what it started and left behind
+        if child.stdin is not None:
+            child.stdin.close()
 
 
 def _signal(child: "subprocess.Popen[str]", number: int) -> None:

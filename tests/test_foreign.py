@@ -151,6 +151,34 @@ def test_interrupting_us_ends_it(run, tmp_path, monkeypatch):
         os.kill(int(left.read_text()), signal.SIG_DFL)
 
 
+def test_killing_us_ends_it(tmp_path):
+    """Nothing of ours runs after kill -9: the child notices that its standard input closed."""
+    shipped, left = script_path("droid_slam/run.py"), tmp_path / "pid"
+    (tmp_path / "run.py").write_text(f"""
+import os, runpy, time
+runpy.run_path({str(shipped)!r}, run_name="shipped")["end_with_parent"]()
+assert os.environ["SLAMHMR_ATTACHED"] == "1"
+open({str(left)!r}, "w").write(str(os.getpid()))
+time.sleep(60)
+""")
+    ours = f"""
+from pathlib import Path
+from slamhmr import foreign
+foreign.ROOTS = (Path({str(tmp_path)!r}),)
+foreign.run_foreign(Path({sys.executable!r}), "run.py", {{}}, {{}}, what="x")
+"""
+    parent = subprocess.Popen([sys.executable, "-c", ours], cwd=Path(__file__).parents[1])
+    deadline = time.monotonic() + 20
+    while (not left.exists() or left.read_text() == "") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert alive(int(left.read_text()))
+    parent.kill()
+    parent.wait()
+    while alive(int(left.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(int(left.read_text()))
+
+
 def test_a_script_that_is_not_shipped_is_said():
     with pytest.raises(MissingAsset, match=r"'third_party/none/run\.py' is not part of this"):
         script_path("none/run.py")

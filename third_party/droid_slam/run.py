@@ -14,7 +14,9 @@ BGR), `droid` (what Droid's args hold). OUT.npz: `poses` (F,7) as `terminate` gi
 
 import argparse
 import json
+import os
 import sys
+import threading
 
 import numpy as np
 
@@ -149,8 +151,21 @@ class People:
         return (made[0], delta, weight * keep.to(weight.dtype), *made[3:])
 
 
+def end_with_parent():
+    """End as soon as slamhmr, which holds the other end of standard input, is gone."""
+
+    def wait():
+        while os.read(0, 1) != b"":
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main():
     """Read IN.npz, run, write OUT.npz."""
+    if os.environ.get("SLAMHMR_ATTACHED"):
+        end_with_parent()
     with np.load(sys.argv[1], allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     settings = json.loads(str(arrays.pop("settings")))

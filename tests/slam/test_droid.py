@@ -11,11 +11,11 @@ import torch
 from droid_fake import write_package, write_truth
 
 from slamhmr.components import Gpu, Lack
-from slamhmr.errors import BackendError, ConfigError, MissingAsset
+from slamhmr.errors import BackendError, ConfigError, InputError, MissingAsset
 from slamhmr.geometry import invert, rigid
 from slamhmr.slam import droid
 from slamhmr.slam.droid import Options, buffer_size, lacking, track_camera
-from slamhmr.slam.droid_frames import Reduction, camera_path, tracked_frames
+from slamhmr.slam.droid_frames import Reduction, tracked_frames
 from slamhmr.types import Observations
 from slamhmr.video import open_video
 
@@ -188,6 +188,41 @@ def test_every_failure_is_one_line(case, message, change):
     assert "\n" not in str(caught.value)
 
 
+ANSWERS = {
+    "DROID-SLAM kept 1 keyframe, it did not start": {"keyframes": np.array(1)},
+    r"run\.py answered with \['keyframes'\], not with poses": {"poses": None},
+    r"DROID-SLAM gave \(29, 7\) for 30 poses": {"poses": tum(true_path(29))},
+    "quaternions do not have length 1": {"poses": 2 * tum(true_path())},
+}
+
+
+@pytest.mark.parametrize(("message", "change"), ANSWERS.items())
+def test_impossible_answers_are_refused(case, monkeypatch, message, change):
+    answer = {"poses": tum(true_path()), "keyframes": np.array(9)} | change
+    given = {name: value for name, value in answer.items() if value is not None}
+    monkeypatch.setattr(droid, "_run", lambda *_: given)
+    with pytest.raises(BackendError, match=message):
+        case.run()
+
+
+def test_a_path_that_jumps_is_kept_with_a_note(case):
+    poses = tum(true_path())
+    poses[15:, 0] += 5
+    case.truth["poses"] = poses
+    (note,) = case.run().notes
+    assert "its path may be wrong: the path jumps in" in note
+
+
+def test_a_background_that_says_nothing_does_not_stop_it(case, monkeypatch):
+    def unknown(*_):
+        raise BackendError("camera: too plain")
+
+    monkeypatch.setattr(droid, "classify", unknown)
+    notes = case.run(check=True).notes
+    assert notes[0] == "the camera's motion could not be classified before DROID-SLAM ran"
+    assert notes[1].startswith("DROID-SLAM: 26 keyframes")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("stride", 0), ("warmup", 2), ("area", 100), ("filter_thresh", 0.0), ("buffer", 20)],
@@ -248,12 +283,9 @@ def test_masked_cells_cover_the_people():
     assert grown.sum() > cells.sum()
 
 
-def test_poses_of_a_wrong_kind_are_refused():
-    poses = tum(true_path(4))
-    with pytest.raises(BackendError, match=r"\(4, 7\) for 3 poses"):
-        camera_path(poses, [0, 1, 2], 4)
-    with pytest.raises(BackendError, match="length 1"):
-        camera_path(2 * poses, [0, 1, 2, 3], 4)
+def test_pictures_that_are_too_narrow_are_refused():
+    with pytest.raises(InputError, match="2000 x 2 px cannot be reduced to 4096 px"):
+        Reduction.to_area((2000, 2), 64 * 64)
 
 
 def test_the_buffer_fits_the_clip_and_the_gpu(monkeypatch):

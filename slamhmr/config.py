@@ -17,6 +17,7 @@ from slamhmr.registry import TABLES
 
 Schema = TypeVar("Schema")
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+RENDERERS = ("auto", "opencv", "pytorch3d")
 DEVICES = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 
@@ -45,6 +46,7 @@ class OverlayConfig:
     enabled: bool = True
     max_width: int = 960  # px; wider clips are scaled down
     opacity: float = 0.7  # of the body; a body not seen in the frame gets a third of it
+    renderer: str = "auto"  # opencv, pytorch3d, or auto: pytorch3d where it and a GPU are there
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,9 @@ def _check_stages(merged: DictConfig) -> None:
 def _check_backends(merged: DictConfig) -> None:
     if DEVICES.fullmatch(merged.device) is None:
         raise ConfigError(f"device={merged.device}: must be auto, cpu, cuda or cuda:<number>")
+    if merged.overlay.renderer not in RENDERERS:
+        hint = suggestion(merged.overlay.renderer, RENDERERS)
+        raise ConfigError(f"overlay.renderer={merged.overlay.renderer}: {hint}")
     if merged.threads < 1:
         raise ConfigError(f"threads={merged.threads}: at least 1 is needed")
     for kind, table in TABLES.items():

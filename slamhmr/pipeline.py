@@ -12,6 +12,7 @@ from slamhmr.artifacts import write_json, write_text
 from slamhmr.body import load_body
 from slamhmr.config import Config, to_yaml
 from slamhmr.constraints import correct_contacts
+from slamhmr.device import choose
 from slamhmr.export.overlay import write_overlay
 from slamhmr.export.topview import write_topview
 from slamhmr.init.segments import place
@@ -116,6 +117,12 @@ def draw(
     if sequence.video is not None and drawn and not overlay.exists():
         body = load_body(config.body.model, dtype=torch.float32)
         write_overlay(
-            overlay, sequence.video, result, body, options=config.overlay, progress=progress
+            overlay,
+            sequence.video,
+            result,
+            body,
+            options=config.overlay,
+            progress=progress,
+            device=choose(config.device).device,
         )
     write_page(run.path("report.html"), facts, topview=topview, overlay=overlay if drawn else None)

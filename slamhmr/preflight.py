@@ -7,6 +7,7 @@ from slamhmr.components import Lack, lacking_file, require
 from slamhmr.config import Config, backend_options
 from slamhmr.device import lacking as lacking_device
 from slamhmr.errors import ConfigError, InputError
+from slamhmr.export.rasterise import lacking as lacking_renderer
 from slamhmr.registry import backend
 from slamhmr.sequence import Sequence
 from slamhmr.sources import choose, with_file
@@ -29,6 +30,7 @@ def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) ->
     lacks = [*lacking_body(config.body.model), *lacking_pinned("body", config.body, config)]
     lacks += lacking_terms(config)
     lacks += lacking_device(config.device)
+    lacks += lacking_renderer(config.overlay.renderer) if config.overlay.enabled else []
     try:
         sequence = open_clip(folder)
     except InputError as e:

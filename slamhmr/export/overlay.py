@@ -1,16 +1,20 @@
 """The overlay video: everybody's mesh drawn on the pixels through the solved camera."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import roma
+import torch
 from tqdm import tqdm
 
 from slamhmr.artifacts import atomic
 from slamhmr.body import BodyModel, pelvis_from_transl, vertices
+from slamhmr.components import require
 from slamhmr.config import OverlayConfig
+from slamhmr.device import CPU
 from slamhmr.export.colours import person_colour
+from slamhmr.export.rasterise import chosen, lacking, nearest_faces
 from slamhmr.types import Result, Video
 from slamhmr.video import VideoWriter, read_frames
 
@@ -33,12 +37,15 @@ def write_overlay(
     *,
     options: OverlayConfig,
     progress: bool,
+    device: torch.device = CPU,
 ) -> None:
     """Write the clip with bodies blended over it, at most `options.max_width` px wide.
 
-    A body of a person that is not seen in a frame is fainter. Raises InputError if the video breaks
-    off.
+    A body of a person that is not seen in a frame is fainter. `device`: where pytorch3d draws.
+    Raises InputError if the video breaks off, MissingAsset without the renderer that is asked for.
     """
+    require(lacking(options.renderer))
+    paint = _painter(chosen(options.renderer, device), device)
     width, height = video.image_size
     factor = min(1.0, options.max_width / width)
     size = (round(width * factor) // 2 * 2, round(height * factor) // 2 * 2)
@@ -48,34 +55,67 @@ def write_overlay(
     frames = tqdm(read_frames(video), "overlay", video.frame_count, disable=not progress)
     with atomic(path) as temporary, VideoWriter(temporary, video.fps, size) as writer:
         for (index, image), people in zip(frames, meshes, strict=False):
-            writer.write(draw_people(_resized(image, size), people, faces, intrinsics[index]))
+            writer.write(
+                draw_people(_resized(image, size), people, faces, intrinsics[index], paint)
+            )
 
 
 def draw_people(
-    image: Image, people: list[tuple[int, Mesh]], faces: np.ndarray, intrinsics: np.ndarray
+    image: Image,
+    people: list[tuple[int, Mesh]],
+    faces: np.ndarray,
+    intrinsics: np.ndarray,
+    paint: "Painter | None" = None,
 ) -> Image:
-    """The image with meshes painted far to near and blended by their opacity; ids above the heads.
+    """The image with the nearest surfaces blended over it by their opacity; ids above the heads.
 
-    `people` are (person id, mesh) with vertices in the camera, metres.
+    `people` are (person id, mesh) with vertices in the camera, metres; `paint`: how triangles
+    become pixels, OpenCV's polygons by default.
     """
-    import cv2
-
+    paint = paint or paint_far_to_near
     layer = np.zeros((*image.shape[:2], 4), dtype=np.uint8)
     parts = [_triangles(mesh, faces, intrinsics) for _, mesh in people]
     if len(parts) > 0:
         corners, shades, depths = (np.concatenate(group) for group in zip(*parts, strict=True))
         owners = np.repeat(np.arange(len(parts)), [len(part[2]) for part in parts])
         palette = [colour for _, mesh in people for colour in _palette(mesh)]
-        order = np.argsort(-depths)
-        fixed = np.round((corners[order] - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
-        chosen = (owners * SHADES + shades)[order].tolist()
-        for triangle, colour in zip(fixed, chosen, strict=True):
-            cv2.fillConvexPoly(layer, triangle, palette[colour], shift=SUBPIXEL_BITS)
+        colours = np.array(palette)[owners * SHADES + shades]
+        paint(layer, corners, depths, colours)
     share = layer[..., 3:].astype(np.float32) / 255
     blended = (image * (1 - share) + layer[..., :3] * share).astype(np.uint8)
     for person, mesh in people:
         _label(blended, person, mesh, intrinsics)
     return blended
+
+
+# Puts triangles into a layer (H, W, 4): corners (M, 3, 2) px, depths (M, 3) m, RGBA (M, 4).
+Painter = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]
+
+
+def paint_far_to_near(
+    layer: np.ndarray, corners: np.ndarray, depths: np.ndarray, colours: np.ndarray
+) -> None:
+    """OpenCV's polygons, each over those that are farther away."""
+    import cv2
+
+    order = np.argsort(-depths.mean(axis=1))
+    fixed = np.round((corners[order] - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
+    for triangle, colour in zip(fixed, colours[order].tolist(), strict=True):
+        cv2.fillConvexPoly(layer, triangle, colour, shift=SUBPIXEL_BITS)
+
+
+def _painter(renderer: str, device: torch.device) -> Painter:
+    if renderer == "opencv":
+        return paint_far_to_near
+
+    def paint(
+        layer: np.ndarray, corners: np.ndarray, depths: np.ndarray, colours: np.ndarray
+    ) -> None:
+        nearest = nearest_faces(corners, depths, (layer.shape[1], layer.shape[0]), device)
+        hit = nearest >= 0
+        layer[hit] = np.round(colours[nearest[hit]]).astype(np.uint8)
+
+    return paint
 
 
 def _meshes(result: Result, body: BodyModel, opacity: float) -> Iterator[list[tuple[int, Mesh]]]:
@@ -111,7 +151,7 @@ def _meshes(result: Result, body: BodyModel, opacity: float) -> Iterator[list[tu
 def _triangles(
     mesh: Mesh, faces: np.ndarray, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Visible front faces: image corners (M,3,2), shades 0..SHADES-1 (M,), depths (M,)."""
+    """Visible front faces: image corners (M,3,2), shades 0..SHADES-1 (M,), depths (M,3)."""
     points, _, _ = mesh
     fx, fy, cx, cy = intrinsics
     depth = np.maximum(points[:, 2], NEAREST / 2)
@@ -126,7 +166,7 @@ def _triangles(
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
     shades = ((normals @ LIGHT).clip(0, 1) * (SHADES - 1)).astype(np.int64)
-    return image[shown], shades, corners[:, :, 2].mean(axis=1)
+    return image[shown], shades, corners[:, :, 2]
 
 
 def _palette(mesh: Mesh) -> list[tuple[float, ...]]:

@@ -1,15 +1,13 @@
 """Local workers: as many at once as cores, memory and GPUs allow, the longest sequence first."""
 
 import logging
-import queue
 import signal
 import subprocess
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
 
+from slamhmr.batch.bell import Bell
 from slamhmr.batch.folder import (
     Batch,
     Job,
@@ -45,32 +43,28 @@ class Pool:
     gpu_each: bool  # whether a worker without a GPU of its own has to wait
     running: dict[int, Running] = field(default_factory=dict)
     received: list[int] = field(default_factory=list)
-    _ended: "queue.SimpleQueue[int]" = field(default_factory=queue.SimpleQueue)
 
     def run(self, indices: Sequence[int]) -> int | None:
         """Run the jobs `indices`; the first signal that ended it early, or None.
 
         A signal is passed on to the workers, whose children keep what they have; a second one kills
-        them. Nothing is polled: a thread for each worker waits for its end.
+        them.
         """
         waiting = sorted(indices, key=lambda index: -work(self.batch.sequences[index]))
         total, ended = len(waiting), 0
-        before: dict[signal.Signals, Any] = {n: signal.getsignal(n) for n in SIGNALS}
-        try:
-            for name in SIGNALS:
-                signal.signal(name, self._receive)
+        with Bell(SIGNALS, self._receive) as bell:
             while len(waiting) > 0 or len(self.running) > 0:
                 if len(self.received) > 0:
                     waiting = []
                 while (index := self._next(waiting)) is not None:
                     waiting.remove(index)
-                    self._start(index)
+                    bell.rings_at_the_end_of(self._start(index))
                 if len(self.running) > 0:
-                    ended += 1
-                    self._tell(self._ended.get(), ended, total)
-        finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
+                    bell.wait()
+                for one in list(self.running.values()):
+                    if one.process.returncode is not None:
+                        ended += 1
+                        self._tell(one, ended, total)
         return self.received[0] if len(self.received) > 0 else None
 
     def _next(self, waiting: Sequence[int]) -> int | None:
@@ -90,7 +84,7 @@ class Pool:
         used = {one.gpu for one in self.running.values()}
         return next((gpu for gpu in self.machine.gpus if gpu not in used), None)
 
-    def _start(self, index: int) -> None:
+    def _start(self, index: int) -> subprocess.Popen[bytes]:
         gpus = self.machine.gpus
         gpu = self._free_gpu() or (gpus[index % len(gpus)] if len(gpus) > 0 else None)
         own = {"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}
@@ -101,13 +95,9 @@ class Pool:
             start_new_session=True,  # Ctrl-C reaches it through us alone, once
         )
         self.running[index] = Running(index, process, self._memory(index), gpu)
-        threading.Thread(target=self._wait, args=(index, process), daemon=True).start()
         if len(self.received) > 0:  # it came while this one was being started
             process.send_signal(signal.SIGTERM)
-
-    def _wait(self, index: int, process: subprocess.Popen[bytes]) -> None:
-        process.wait()
-        self._ended.put(index)
+        return process
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -116,9 +106,10 @@ class Pool:
         for one in list(self.running.values()):
             one.process.send_signal(signal.SIGTERM if first else signal.SIGKILL)
 
-    def _tell(self, index: int, number: int, total: int) -> None:
+    def _tell(self, one: Running, number: int, total: int) -> None:
         """Forget an ended worker and say how its job went."""
-        one = self.running.pop(index)
+        index = one.index
+        del self.running[index]
         job = read_job(self.batch.folder, index)
         code = one.process.returncode
         if code != 0 and len(self.received) == 0 and (job is None or job.pid != one.process.pid):

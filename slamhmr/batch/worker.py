@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from slamhmr.batch.bell import Bell
 from slamhmr.batch.folder import (
     Batch,
     Job,
@@ -59,40 +60,18 @@ def main(arguments: list[str] | None = None) -> int:
         return e.exit_code
 
 
-def run_job(folder: Path, index: int, *, slurm: bool) -> int:
-    """Run job `index` of a batch unless it is done or somebody else runs it.
-
-    Raises InputError if the batch or the index does not exist.
-    """
-    signals = Signals()  # from here on nothing of us is killed half way
-    batch = read_batch(folder)
-    if not 0 <= index < len(batch.sequences):
-        raise InputError(f"index {index}: '{folder}' has {len(batch.sequences)} sequences")
-    with locked(job_path(folder, index, ".lock")) as mine:
-        before = read_job(folder, index)
-        if not mine:
-            print(f"job {index} is run by another worker", file=sys.stderr)
-            return 0
-        if before is not None and before.state == "done":
-            return 0
-        return _attempt(
-            batch, _begin(batch, index, before, slurm_job() if slurm else None), signals
-        )
-
-
 class Signals:
     """Notes the signals that ask us to stop, and passes them on to the child."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
         self.child: subprocess.Popen[bytes] | None = None
-        for number in SIGNALS:
-            signal.signal(number, self._receive)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Handler of the signals."""
         del frame
         self.received.append(number)
-        if self.child is not None and self.child.poll() is None:
+        if self.child is not None:
             self.child.send_signal(_passed_on(number))
 
     def watch(self, child: subprocess.Popen[bytes]) -> None:
@@ -105,6 +84,31 @@ class Signals:
 def _passed_on(number: int) -> int:
     """What the child gets: Ctrl-C stops it like a preemption, with everything kept."""
     return signal.SIGTERM if number == signal.SIGINT else number
+
+
+def run_job(folder: Path, index: int, *, slurm: bool) -> int:
+    """Run job `index` of a batch unless it is done or somebody else runs it.
+
+    Raises InputError if the batch or the index does not exist.
+    """
+    signals = Signals()
+    with Bell(SIGNALS, signals.receive) as bell:  # nothing of us is killed half way any more
+        return _run_job(folder, index, signals, bell, slurm=slurm)
+
+
+def _run_job(folder: Path, index: int, signals: Signals, bell: Bell, *, slurm: bool) -> int:
+    batch = read_batch(folder)
+    if not 0 <= index < len(batch.sequences):
+        raise InputError(f"index {index}: '{folder}' has {len(batch.sequences)} sequences")
+    with locked(job_path(folder, index, ".lock")) as mine:
+        before = read_job(folder, index)
+        if not mine:
+            print(f"job {index} is run by another worker", file=sys.stderr)
+            return 0
+        if before is not None and before.state == "done":
+            return 0
+        job = _begin(batch, index, before, slurm_job() if slurm else None)
+        return _attempt(batch, job, signals, bell)
 
 
 def slurm_job() -> str | None:
@@ -129,7 +133,7 @@ def _begin(batch: Batch, index: int, before: Job | None, slurm: str | None) -> J
     return job
 
 
-def _attempt(batch: Batch, job: Job, signals: Signals) -> int:
+def _attempt(batch: Batch, job: Job, signals: Signals, bell: Bell) -> int:
     """Run the child, write how it ended, requeue where that is ours to do."""
     log = log_path(batch.folder, job.index)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +145,7 @@ def _attempt(batch: Batch, job: Job, signals: Signals) -> int:
         if len(signals.received) > 0:
             code = REQUEUE  # asked to stop before anything began
         else:
-            code = _run_child(batch, job.index, stream.fileno(), signals)
+            code = _run_child(batch, job.index, stream.fileno(), signals, bell)
     state = outcome(code, told=len(signals.received) > 0)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = time.time()
@@ -167,7 +171,7 @@ def _attempt(batch: Batch, job: Job, signals: Signals) -> int:
     return code
 
 
-def _run_child(batch: Batch, index: int, log: int, signals: Signals) -> int:
+def _run_child(batch: Batch, index: int, log: int, signals: Signals, bell: Bell) -> int:
     entry = batch.sequences[index]
     argv = [*batch.command, "--seq", entry.path, "--out", entry.run, *batch.arguments]
     threads = {name: str(batch.threads) for name in THREAD_VARIABLES}
@@ -189,7 +193,10 @@ def _run_child(batch: Batch, index: int, log: int, signals: Signals) -> int:
         preexec_fn=die_with_worker if sys.platform == "linux" else None,
     )
     signals.watch(child)
-    return child.wait()
+    bell.rings_at_the_end_of(child)
+    while child.returncode is None:
+        bell.wait()
+    return int(child.returncode)
 
 
 def reason(code: int, state: str, log: Path, begin: int) -> str:

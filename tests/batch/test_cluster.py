@@ -26,7 +26,7 @@ range=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
 echo "Submitted batch job 41"
 for task in $(seq 0 $range); do
   SLURM_JOB_ID=$((50 + task)) SLURM_ARRAY_JOB_ID=41 SLURM_ARRAY_TASK_ID=$task \
-    bash "$script" >> SCRIPT.log 2>&1 &
+    bash SCRIPT >> SCRIPT.log 2>&1 &
 done
 """
 

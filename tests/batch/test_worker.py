@@ -23,16 +23,6 @@ ENDS = {  # what the child does -> exit code, state, reason
 }
 
 
-@pytest.fixture
-def quiet(monkeypatch):
-    """The worker's handlers are put back after a test that runs it in this process."""
-    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("quiet")
 def test_every_end_has_its_state_and_its_line(tmp_path):
     batch = make_batch(tmp_path, **{f"s{i}": do for i, do in enumerate(ENDS)})
     codes = [main([str(batch.folder), str(index)]) for index in range(len(ENDS))]
@@ -43,7 +33,6 @@ def test_every_end_has_its_state_and_its_line(tmp_path):
     assert "ValueError" in (batch.folder / "logs" / "00006.txt").read_text()
 
 
-@pytest.mark.usefixtures("quiet")
 def test_done_is_not_run_again_and_failed_is(tmp_path):
     batch = make_batch(tmp_path, good="0", bad="1")
     for _ in range(2):
@@ -52,7 +41,6 @@ def test_done_is_not_run_again_and_failed_is(tmp_path):
     assert raw_job(batch, 1)["attempt"] == 2
 
 
-@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("index", ["7", "-1"])
 def test_an_index_that_is_none_is_an_input_error(tmp_path, capsys, index):
     batch = make_batch(tmp_path, good="0")

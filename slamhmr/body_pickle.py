@@ -7,7 +7,6 @@ chumpy is needed.
 """
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,13 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slamhmr.errors import InputError
+from slamhmr.safe_pickle import DAMAGE, fresh, numpy_stand_in
 
-NUMPY_CORE = ("numpy.core", "numpy._core")
 SPARSE_KINDS = ("csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array")
-DAMAGE = (
-    pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError,
-    ValueError, OverflowError, MemoryError, RecursionError,
-)  # fmt: skip  # what a truncated or nonsensical pickle raises
 
 
 def read_pickle(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -95,15 +90,9 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a known global; fresh, so that no file can alter the next one's."""
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        if module in (f"{core}.multiarray" for core in NUMPY_CORE):
-            if name == "_reconstruct":
-                return _fresh(_new_array)
-            if name == "scalar":
-                return _fresh(_new_scalar)
-        if (module, name) in ((f"{core}.numeric", "_frombuffer") for core in NUMPY_CORE):
-            return _fresh(_array_of_buffer)
+        known = numpy_stand_in(module, name)
+        if known is not None:
+            return known
         if module.startswith("scipy.sparse") and name in SPARSE_KINDS:
             kinds = {"csc": _Compressed, "csr": _CompressedRows, "coo": _Sparse}
             return kinds[name[:3]]
@@ -112,44 +101,17 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) in (("__builtin__", "object"), ("builtins", "object")):
             return object
         if (module, name) in (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")):
-            return _fresh(_new_stand_in)
-        if (module, name) == ("_codecs", "encode"):
-            return _fresh(_latin1)
+            return fresh(_new_stand_in)
         raise InputError(
             f"body file '{self._path}' asks for '{module}.{name}', which no body model needs; "
             "refused, nothing of it was run; get the file from its official site"
         )
 
 
-def _fresh(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *arguments: function(*arguments)
-
-
-def _new_array(kind: type, shape: tuple[int, ...], code: Any) -> NDArray[Any]:
-    if kind is not np.ndarray:
-        raise TypeError(f"{kind} is no array")
-    return np.ndarray.__new__(np.ndarray, (0,), "b")  # its state follows, as numpy writes it
-
-
-def _new_scalar(dtype: np.dtype[Any], data: Any) -> Any:
-    raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
-    return np.frombuffer(raw, dtype=dtype)[0]
-
-
-def _array_of_buffer(buffer: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> NDArray[Any]:
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
-
-
 def _new_stand_in(kind: type, base: type, state: Any) -> Any:
     if base is not object or not issubclass(kind, (_Sparse, _Chumpy)):
         raise TypeError(f"{kind} cannot be rebuilt")
     return kind.__new__(kind)
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise ValueError(f"encoding {encoding}")
-    return text.encode("latin1")
 
 
 def _value(value: Any) -> NDArray[Any]:

@@ -94,19 +94,11 @@ class _Reader(pickle._Unpickler):
         """What stands in for a known name; fresh, so that no file can alter the next one's."""
         if (module, name) in CONTAINERS:
             return CONTAINERS[module, name]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
         if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
             return type("NumpyArrayWrapper", (_Wrapper,), {})
-        if module in (f"{core}.multiarray" for core in NUMPY_CORE):
-            if name == "_reconstruct":
-                return _fresh(_new_array)
-            if name == "scalar":
-                return _fresh(_new_scalar)
-        if (module, name) in ((f"{core}.numeric", "_frombuffer") for core in NUMPY_CORE):
-            return _fresh(_array_of_buffer)
-        if (module, name) == ("_codecs", "encode"):
-            return _fresh(_latin1)
+        known = numpy_stand_in(module, name)
+        if known is not None:
+            return known
         raise InputError(
             f"'{self._path}' asks for '{module}.{name}', which no file of arrays needs; refused, "
             "nothing of it was run"
@@ -121,7 +113,27 @@ class _Reader(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
 
 
-def _fresh(function: Callable[..., Any]) -> Callable[..., Any]:
+def numpy_stand_in(module: str, name: str) -> Any:
+    """What rebuilds numpy's arrays, scalars and types for these names; None for any other name.
+
+    Fresh functions, so that no file can alter what the next one is given.
+    """
+    if module == "numpy" and name in ("ndarray", "dtype"):
+        return getattr(np, name)
+    if module in (f"{core}.multiarray" for core in NUMPY_CORE):
+        if name == "_reconstruct":
+            return fresh(_new_array)
+        if name == "scalar":
+            return fresh(_new_scalar)
+    if (module, name) in ((f"{core}.numeric", "_frombuffer") for core in NUMPY_CORE):
+        return fresh(_array_of_buffer)
+    if (module, name) == ("_codecs", "encode"):
+        return fresh(_latin1)
+    return None
+
+
+def fresh(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A callable of its own that calls `function`."""
     return lambda *arguments: function(*arguments)
 
 

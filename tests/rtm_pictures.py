@@ -40,7 +40,7 @@ class Pictures:
     shown: np.ndarray  # (N,T,K) bool
 
 
-def draw(folder: Path, frames: int = 6, count: int = 17) -> Pictures:
+def draw(folder: Path, frames: int = 4, count: int = 17) -> Pictures:
     """Two people who walk towards each other; the second one's left wrist is hidden in frame 2."""
     folder.mkdir(parents=True, exist_ok=True)
     points = np.zeros((2, frames, count, 2))

@@ -61,13 +61,13 @@ def lacking_runtime(device: str) -> list[Lack]:
     """What of rtmlib and onnxruntime is missing for a device."""
     lacks = lacking_package("rtmlib", GET, version=VERSIONS)
     runtime = lacking_package("onnxruntime", GET_RUNTIME)
-    if device == "cuda" and len(runtime) == 0:
+    if device.startswith("cuda") and len(runtime) == 0:
         try:
             importlib.metadata.distribution("onnxruntime-gpu")
         except importlib.metadata.PackageNotFoundError:
             get = "pip uninstall onnxruntime; pip install onnxruntime-gpu"
             runtime = [Lack("package 'onnxruntime' is installed without CUDA", get)]
-    gpu = lacking_gpu("device=cuda", GPU_GIB, by_torch=False) if device == "cuda" else []
+    gpu = lacking_gpu("device=cuda", GPU_GIB, by_torch=False) if device.startswith("cuda") else []
     return lacks + runtime + gpu
 
 
@@ -99,7 +99,7 @@ def load_tool(kind: str, path: str, device: str, **settings: Any) -> Any:
         raise MissingAsset(f"network '{path}' cannot be loaded as {kind}: {line}") from e
     log.debug(said.getvalue().strip())
     used = tool.session.get_providers()
-    if DEVICES[device] not in used:
+    if DEVICES[device.partition(":")[0]] not in used:
         raise MissingAsset(
             f"network '{path}' runs on {', '.join(used)}, not on {device}: onnxruntime finds no "
             "usable CUDA; check its CUDA and cuDNN versions, or set device=cpu"

@@ -53,8 +53,9 @@ class Common:
 
 def check_common(name: str, options: Common) -> None:
     """Raise ConfigError for settings that have no meaning."""
-    if options.device not in DEVICES:
-        known = ", ".join(DEVICES)
+    kind, colon, index = options.device.partition(":")
+    if kind not in DEVICES or (colon != "" and (kind != "cuda" or not index.isdecimal())):
+        known = ", ".join([*DEVICES, "cuda:N"])
         raise ConfigError(
             f"options.{name}.device '{options.device}' is unknown; available: {known}"
         )

@@ -33,7 +33,7 @@ class Options:
     """Settings of detector `rtmo`."""
 
     pose: str = ""  # RTMO as .onnx
-    device: str = "cpu"  # "cuda" needs onnxruntime-gpu
+    device: str = "cpu"  # "cuda" or "cuda:N" needs onnxruntime-gpu
     batch: int = 8  # frames read at a time
     score: float = 0.5  # least score of a person
     overlap: float = 0.45  # IoU above which the worse of two boxes is dropped

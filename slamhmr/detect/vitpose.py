@@ -39,7 +39,7 @@ class Options:
 
     detector: str = ""  # YOLOX as .onnx, with or without non-maximum suppression inside
     pose: str = ""  # ViTPose as .onnx
-    device: str = "cpu"  # "cuda" needs onnxruntime-gpu
+    device: str = "cpu"  # "cuda" or "cuda:N" needs onnxruntime-gpu
     batch: int = 16  # frames read at a time, and crops per run where the file allows several
     detector_score: float = 0.5  # least score of a box; files with suppression inside use 0.3
     detector_overlap: float = 0.45  # IoU above which the worse of two boxes is dropped

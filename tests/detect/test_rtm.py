@@ -123,6 +123,7 @@ def test_a_runtime_without_cuda_is_missing(monkeypatch: pytest.MonkeyPatch):
     ("settings", "message"),
     [
         ({"device": "tpu"}, "options.vitpose.device 'tpu' is unknown; available: cpu, cuda"),
+        ({"device": "cuda:one"}, "'cuda:one' is unknown; available: cpu, cuda, cuda:N"),
         ({"batch": 0}, "options.vitpose.batch is 0; must be above 0"),
         ({"certain": -1.0}, "options.vitpose.certain is -1.0"),
     ],

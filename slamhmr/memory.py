@@ -3,7 +3,8 @@
 Constants are measured: peak resident set of whole runs of `optimize` (2 threads, posterior on) on
 synthetic scenes of one travelling camera: 0.65 GB for 200 frames and one person, 1.28 for 1000,
 1.53 for 3000 and for 1000 frames of three people. On a GPU the blocks of all frames stand side by
-side; their sizes are counted, not measured.
+side: that path was measured too, on the processor, 0.9 GB per 1000 frames of a person to solve and
+1.3 for the posterior. How much more CUDA's own libraries take is a guess.
 """
 
 import os
@@ -19,8 +20,8 @@ START_PER_FRAME = 5e4  # bytes per frame and person: keypoints, start, results, 
 WINDOW_PER_FRAME = 1.5e6  # bytes per frame that is linearised, of one thread
 FACTOR_PER_FRAME = 1.25e5  # bytes per frame whose factor is kept
 WINDOW, KEPT = 200, 10_000  # frames; as in `solve.sweep.Resources`
-UNKNOWNS, BORDER = 69, 110  # per frame; shared ones that one person sees, at most
-CUDA_CONTEXT = 0.8 * GB  # CUDA's own, cuSOLVER's and cuBLAS's workspaces
+BLOCKS_PER_FRAME = 1.4e6  # bytes per frame and person of the batch and its covariances
+CUDA_CONTEXT = 0.8 * GB  # CUDA's own, cuSOLVER's and cuBLAS's workspaces; not measured
 LEAST_WINDOW, MOST_WINDOW = 100, 16_384  # frames that are linearised at once on a GPU
 SHARE = 0.8  # of the GPU's memory that blocks and windows may fill
 CLEARLY = 1.3  # a run is refused where it needs so many times what there is
@@ -75,11 +76,7 @@ def estimate(
 
 def gpu_need(frames: int, people: int, gpu: int) -> tuple[int, int]:
     """Bytes of the GPU, and the frames that are linearised at once: as many as fit."""
-    pair, side = 2 * UNKNOWNS, BORDER + 1
-    # Of two frames: two blocks and the border's columns, their factors (two panels), and as much
-    # again while a level is reduced.
-    per_pair = 8 * 2 * (3 * pair * pair + pair * side + 2 * pair * pair + pair * side)
-    solved = CUDA_CONTEXT + per_pair / 2 * frames * people
+    solved = CUDA_CONTEXT + BLOCKS_PER_FRAME * frames * people
     room = max(SHARE * gpu - solved, 0.0)
     window = int(min(max(room / WINDOW_PER_FRAME, LEAST_WINDOW), MOST_WINDOW))
     return int(solved + WINDOW_PER_FRAME * min(window, frames)), window

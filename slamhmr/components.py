@@ -104,8 +104,12 @@ COMPONENTS: tuple[Component, ...] = (
         "pip install 'pycolmap>=4.0,<5'",
         version=">=4.0,<5",
     ),
+    Component("submitit", "arrays of cluster jobs (batch --executor slurm)", "pip install slamhmr"),
     Component(
-        "submitit", "arrays of cluster jobs (batch --executor slurm)", "pip install submitit"
+        "pytorch3d",
+        "overlays drawn on a GPU",
+        "pip install --no-build-isolation 'slamhmr[pytorch3d]'",
+        version=">=0.7.4,<0.8",
     ),
     Component("pyarrow", "parquet of a batch's results", "pip install 'slamhmr[batch]'"),
     Component("smplx", "comparing body models with the official code", "pip install smplx"),

@@ -96,18 +96,23 @@ def _model(name: str) -> Findings:
 
 
 def _program(name: str) -> Findings:
+    """Where a program is, its version, or what it says instead of one."""
     arguments, gives, get = TOOLS[name]
     path = shutil.which(name)
-    version = None
+    version, error = None, None
     if path is not None:
         try:
             done = subprocess.run(
                 [path, *arguments], capture_output=True, text=True, timeout=ANSWER_S, check=False
             )
-            version = (done.stdout.strip().splitlines() or ["does not tell its version"])[0]
+            said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+            version = said[0] if done.returncode == 0 and len(said) > 0 else None
+            error = None if done.returncode == 0 else (said or [f"exit code {done.returncode}"])[-1]
         except (OSError, subprocess.TimeoutExpired) as e:
-            version = f"cannot be run: {e}"
-    return {"name": name, "path": path, "version": version, "gives": gives, "get": get}
+            error = str(e)
+    return {
+        "name": name, "path": path, "version": version, "error": error, "gives": gives, "get": get,
+    }  # fmt: skip
 
 
 def _gpu() -> Findings:

@@ -50,7 +50,9 @@ def _file(row: Findings) -> str:
 def _program(row: Findings) -> str:
     if row["path"] is None:
         return f"  {MISSING}  {row['name']}: gives {row['gives']}; {row['get']}"
-    return f"  {GOOD}  {row['name']}: {row['version']} ({row['path']})"
+    if row["error"] is not None:
+        return f"  {MISSING}  {row['name']}: '{row['path']}' is there, but says: {row['error']}"
+    return f"  {GOOD}  {row['name']}: {row['version'] or 'no version'} ({row['path']})"
 
 
 def _gpu(row: Findings) -> Iterator[str]:

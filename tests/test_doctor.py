@@ -79,8 +79,10 @@ def test_programs_tell_their_versions(tmp_path, monkeypatch):
     program = tmp_path / "sbatch"
     program.write_text("#!/bin/sh\necho slurm-wlm 23.11.4\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert f"ok  sbatch: slurm-wlm 23.11.4 ({program})" in page(diagnose())
+    program.write_text("#!/bin/sh\necho no configuration >&2\nexit 1\n")
+    assert f"--  sbatch: '{program}' is there, but says: no configuration" in page(diagnose())
     program.unlink()
     assert "sbatch: gives cluster jobs" in page(diagnose())
 

@@ -95,6 +95,22 @@ def resources(name: str, threads: int, frames: int, people: int) -> Resources:
     return Resources(1, need.window, together=True, device=str(chosen.device))
 
 
+def required_memory(
+    name: str, threads: int, frames: int, people: int, image_size: tuple[int, int]
+) -> str:
+    """What a run on the device `name` needs of what this machine has, as a sentence.
+
+    Raises BackendError where it clearly does not fit, MissingAsset as `choose`.
+    """
+    chosen, gpu = choose(name), 0
+    if chosen.on_gpu:
+        gpu = torch.cuda.get_device_properties(chosen.device).total_memory
+    need = memory.estimate(frames, people, image_size, threads=threads, gpu=gpu)
+    there = memory.machine(gpu)
+    memory.require_fits(need, there)
+    return f"{people} people in {frames} frames on {chosen.sentence}: {need.sentence(there)}"
+
+
 def on(value: Value, device: torch.device | str) -> Value:
     """The same with every tensor in it on `device`; in dataclasses, networks, tuples, lists, dicts.
 

@@ -72,6 +72,7 @@ def optimize(
         cast, cameras, views = filmed.cast, filmed.cameras, filmed.views
         sequence, observations, initial = cast.sequence, cast.observations, cast.initial
 
+        LOG.info("%s", steps.required_memory(observations, config))
         seen = seen_anywhere(observations, views)
         aligned = place(initial, seen, cameras, body, cuts=sequence.cuts)
         state = correct_contacts(aligned, sequence.constraints)

@@ -19,6 +19,7 @@ from slamhmr.constraints import Constraints
 from slamhmr.detect.tracklets import repair_tracks
 from slamhmr.device import choose as choose_device
 from slamhmr.device import memory_guarded
+from slamhmr.device import required_memory as device_memory
 from slamhmr.device import resources as device_resources
 from slamhmr.errors import ConfigError
 from slamhmr.exhaustion import memory_told
@@ -240,6 +241,13 @@ class Start:
         heights = known_heights(self.sequence, self.observations)
         cuts = self.sequence.cuts
         return Known(self.observations, self.initial, self.body, heights, cuts, self.views)
+
+
+def required_memory(observations: Observations, config: Config) -> str:
+    """A sentence on the memory that the solve needs; BackendError where it clearly lacks."""
+    people, frames = observations.keypoints.shape[:2]
+    size = observations.image_size
+    return device_memory(config.device, config.threads, frames, people, size)
 
 
 def solve_stage(

@@ -3,13 +3,14 @@
 import argparse
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slamhmr.errors import ConfigError, InputError
+from slamhmr.errors import REQUEUE, ConfigError, InputError
 
 if TYPE_CHECKING:
     from slamhmr.batch.cluster import ClusterConfig
@@ -21,7 +22,7 @@ LOG = logging.getLogger(__name__)
 CLUSTER = "cluster."  # overrides that are the cluster's
 DEFAULT_FOLDER = Path("batch")
 WAIT_SECONDS = 20.0  # between two looks at the files of jobs on a cluster
-INTERRUPTED, PREEMPTED = 130, 75
+INTERRUPTED = 130
 
 
 class Words(argparse.ArgumentParser):
@@ -71,7 +72,10 @@ def run_status(options: argparse.Namespace) -> int:
     batch = read_batch(options.batch.absolute())
     jobs = current(batch)
     print(json.dumps(as_json(batch, jobs), indent=1) if options.json else table(jobs))
-    write_manifest(batch, jobs)
+    if os.access(batch.folder, os.W_OK):
+        write_manifest(batch, jobs)
+    else:
+        LOG.info("no manifest: '%s' may not be written to", batch.folder)
     return exit_code(jobs)
 
 
@@ -129,7 +133,7 @@ def _run_here(batch: "Batch", indices: list[int], workers: int | None) -> int:
     if stopped is None:
         return code
     LOG.info("stopped by a signal; what was done is kept, run again to go on")
-    return INTERRUPTED if stopped == signal.SIGINT else PREEMPTED
+    return INTERRUPTED if stopped == signal.SIGINT else REQUEUE
 
 
 def _submit(batch: "Batch", indices: list[int], cluster: "ClusterConfig") -> None:

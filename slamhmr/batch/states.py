@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slamhmr.batch.folder import Batch, Job, read_job, read_submissions
+from slamhmr.errors import REQUEUE
 
-REQUEUE = 75  # EX_TEMPFAIL: stopped by a signal with everything kept; run again to go on
 INTERRUPTED = 130
 # Words of `state`, in the order of the table. `lost` is never written: it is what `running` means
 # once nobody runs it.

@@ -12,11 +12,12 @@ from typing import Any
 from slamhmr.atomic import atomic, write_text
 from slamhmr.batch.folder import Batch
 from slamhmr.batch.states import FAILED, UNFINISHED, WORDS, Now
+from slamhmr.errors import REQUEUE
 
 LOG = logging.getLogger(__name__)
 MANIFEST = "manifest.csv"
 PARQUET = "manifest.parquet"
-ALL_PASSED, SOME_FAILED, SOME_BELOW, NOT_FINISHED = 0, 1, 3, 75
+ALL_PASSED, SOME_FAILED, SOME_BELOW, NOT_FINISHED = 0, 1, 3, REQUEUE
 RESULT = "result.npz"
 REASON_WIDTH = 110
 

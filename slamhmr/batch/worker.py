@@ -34,8 +34,8 @@ from slamhmr.batch.folder import (
     read_job,
     write_job,
 )
-from slamhmr.batch.states import REQUEUE, outcome, started_ticks
-from slamhmr.errors import InputError, SlamhmrError
+from slamhmr.batch.states import outcome, started_ticks
+from slamhmr.errors import REQUEUE, InputError, SlamhmrError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 MOST_RESTARTS = 50  # requeues of one Slurm job: one that never gets anywhere must end

@@ -51,7 +51,8 @@ def test_twenty_sequences_take_little_more_than_their_work_over_the_cores(tmp_pa
     """Core-seconds that the whole command used or left idle, against those that it used.
 
     On a quiet machine that is its wall clock over (processor time / cores); what other processes
-    took meanwhile is left out.
+    took meanwhile is left out. They hide idle cores, so the share of the command's wall clock in
+    which every worker was at work is asked for as well.
     """
     for index in range(COUNT):
         write_sequence(tmp_path / "seqs" / f"s{index:02d}", people=1 + index % 3)
@@ -66,11 +67,13 @@ def test_twenty_sequences_take_little_more_than_their_work_over_the_cores(tmp_pa
     jobs = current(read_batch(tmp_path / "batch"))
     assert {now.state for now in jobs} <= {"done", "below"}, ran.stderr
     children = sum(now.job.cpu_seconds for now in jobs)
-    ratio = (spent + idle) / spent
+    others, ratio = wall * cores - spent - idle, (spent + idle) / spent
+    at_work = sum(now.job.seconds for now in jobs) / (cores * wall)
     with capsys.disabled():
         print(
             f"\n{COUNT} sequences on {cores} cores: {wall:.1f} s, {spent:.1f} s of processor time "
-            f"({children:.1f} of the solves), {idle:.1f} s idle, {wall * cores - spent - idle:.1f} s "
-            f"of others; {ratio:.3f} of the ideal"
+            f"({children:.1f} of the solves), {idle:.1f} s idle, {others:.1f} s of others; "
+            f"{ratio:.3f} of the ideal; workers were at work {100 * at_work:.1f} % of the time"
         )
     assert ratio <= WITHIN
+    assert 1 / at_work <= WITHIN

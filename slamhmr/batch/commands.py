@@ -82,7 +82,7 @@ def run_status(options: argparse.Namespace) -> int:
 def run_batch(options: argparse.Namespace) -> int:
     """Add what is named to the batch, choose what is to be run, run or submit it."""
     from slamhmr.batch.cluster import array_script, load_cluster
-    from slamhmr.batch.folder import locked
+    from slamhmr.batch.folder import locked, log_path
     from slamhmr.batch.plan import LOCK, asked, chosen, planned
 
     named, settings = split_words(options.words)
@@ -102,6 +102,7 @@ def run_batch(options: argparse.Namespace) -> int:
         batch = planned(folder, wanted, options.results)
         indices = chosen(batch, wanted.paths, options.retry)
         if options.print_script:
+            log_path(folder, 0).parent.mkdir(exist_ok=True)  # Slurm starts no job without it
             print(array_script(batch, indices, cluster) if len(indices) > 0 else "", end="")
             return 0
         if options.executor == "local":

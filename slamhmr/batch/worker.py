@@ -41,6 +41,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 MOST_RESTARTS = 50  # requeues of one Slurm job: one that never gets anywhere must end
 REASON_LENGTH = 300
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+NOT_BEGUN = 127  # as a shell says that there is no such program
 ERROR = "slamhmr: error: "
 GATE = "slamhmr: below the gates: "
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG, prctl(2)
@@ -145,7 +146,11 @@ def _attempt(batch: Batch, job: Job, signals: Signals, bell: Bell) -> int:
         if len(signals.received) > 0:
             code = REQUEUE  # asked to stop before anything began
         else:
-            code = _run_child(batch, job.index, stream.fileno(), signals, bell)
+            try:
+                code = _run_child(batch, job.index, stream.fileno(), signals, bell)
+            except OSError as e:
+                stream.write(f"cannot begin: {e}\n".encode())
+                code = NOT_BEGUN
     state = outcome(code, told=len(signals.received) > 0)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = time.time()

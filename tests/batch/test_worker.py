@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 from batches import make_batch, raw_job, ready, runs, start_worker, wait_until, write_program
 
-from slamhmr.batch.folder import read_batch
+from slamhmr.batch.folder import read_batch, write_batch
 from slamhmr.batch.states import current, started_ticks
 from slamhmr.batch.worker import main
 
@@ -132,6 +133,14 @@ def test_the_local_worker_never_requeues_the_allocation_it_stands_in(tmp_path):
     assert worker.wait() == 75
     assert not (tmp_path / "asked").exists()
     assert raw_job(batch, 0)["slurm_job"] is None
+
+
+def test_a_command_that_is_not_there_is_told(tmp_path):
+    batch = make_batch(tmp_path, a="0")
+    write_batch(dataclasses.replace(batch, command=["/no/such/python"]))
+    assert main([str(batch.folder), "0"]) == 127
+    job = raw_job(batch, 0)
+    assert (job["state"], "/no/such/python" in job["reason"]) == ("failed", True)
 
 
 def test_the_batch_is_read_as_it_was_written(tmp_path):

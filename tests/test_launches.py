@@ -11,6 +11,7 @@ from sequences import BODY, make_initial, make_observations, make_state
 
 from slamhmr.config import load_config
 from slamhmr.device import on
+from slamhmr.posterior import Calibration, posterior
 from slamhmr.scene_problem import Known, SceneProblem, settings_of
 from slamhmr.solve.assemble import assemble
 from slamhmr.solve.levenberg import Schedule, minimise
@@ -119,6 +120,21 @@ def test_step_of_the_motion_stage_is_that_of_the_sweep(damping):
     ):  # fmt: skip
         assert float((one - other).abs().max()) < 1e-9 * float(one.abs().max())
     assert reduced.predicted == pytest.approx(swept.predicted, rel=1e-9)
+
+
+def test_the_posterior_is_that_of_the_default_path():
+    state = make_state(people=2, frames=12)
+    unknown = torch.full((2,), torch.nan).double()
+    known = Known(make_observations(state), make_initial(state), BODY, unknown)
+    calibration = Calibration(load_config().posterior.weights)
+    one, two = (
+        posterior(state, known, "motion", STAGE, calibration, resources=resources)
+        for resources in (Resources(1), TOGETHER)
+    )
+    for name in ("joints_cov", "joints_cov_root", "betas_cov", "ground_cov"):
+        swept, reduced = getattr(one, name), getattr(two, name)
+        close = 1e-5 * float(swept.nan_to_num().abs().max())
+        torch.testing.assert_close(reduced, swept, rtol=0, atol=close, equal_nan=True)
 
 
 def test_a_whole_stage_ends_where_the_default_path_does():

@@ -10,6 +10,7 @@ from slamhmr.errors import ConfigError
 DETECTORS: dict[str, str] = {
     "blazepose": "slamhmr.detect.blazepose",
     "file": "slamhmr.detect.file",
+    "phalp": "slamhmr.detect.phalp",
     "rtmo": "slamhmr.detect.rtmo",
     "rtmpose": "slamhmr.detect.rtmpose",
     "vitpose": "slamhmr.detect.vitpose",
@@ -29,6 +30,7 @@ INITIALISERS: dict[str, str] = {
     "tcmr": "slamhmr.init.tcmr",
     "wham": "slamhmr.init.wham",
     "gvhmr": "slamhmr.init.gvhmr",
+    "hmr2": "slamhmr.init.hmr2",
     "prompthmr": "slamhmr.init.prompthmr",
     "sam3d_body": "slamhmr.init.sam3d_body",
     "wham_output": "slamhmr.init.wham_output",

@@ -24,6 +24,14 @@ KEYPOINTS: tuple[str, ...] = (
 )  # the 23 canonical names, canonical order
 KEYPOINT_INDEX: dict[str, int] = {name: index for index, name in enumerate(KEYPOINTS)}
 
+# OpenPose's slots (Cao et al. 2019), which PHALP and SLAHMR use.
+BODY_25: tuple[str, ...] = (
+    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+    "left_wrist", "mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee",
+    "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear", "left_big_toe",
+    "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
+)  # fmt: skip
+
 # Foreign spellings onto canonical names. OpenPose BODY_25 (Cao et al. 2019), Halpe-26,
 # COCO-WholeBody feet and BlazePose-33 differ only in spelling for the points that exist here.
 KEYPOINT_ALIASES: dict[str, str] = {

@@ -26,12 +26,19 @@ def required(path: Path | None, name: str) -> Path:
 def with_file(options: Any, module: Any, folder: Path) -> Any:
     """Options of a backend that reads somebody's file, with the `path` of the one in `folder`.
 
-    For modules with `FILES`, the published names that are looked for; a path that is set stays.
+    For modules with `FILES`, the published names that are looked for ("*": anything); a path that
+    is set stays. Raises InputError if a name with "*" fits several files.
     """
     if not hasattr(module, "FILES") or options.path != "":
         return options
-    found = [folder / name for name in module.FILES if (folder / name).exists()]
-    return dataclasses.replace(options, path=str(found[0])) if len(found) > 0 else options
+    for name in module.FILES:
+        found = sorted(folder.glob(name))
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise InputError(f"'{folder}' holds several '{name}' ({names}); set the path option")
+        if len(found) == 1:
+            return dataclasses.replace(options, path=str(found[0]))
+    return options
 
 
 def read_files(options: Any, module: Any) -> list[Path]:

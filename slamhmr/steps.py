@@ -99,10 +99,16 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
     name = choose(config.detect, sequence.observations, "blazepose")
     cuts = () if name == "file" else sequence.cuts  # a file says itself who is who
     notes: list[str] = []
+    module = backend("detect", name)
+    options: Any = None
+    if name != "file":
+        options = backend_options(module.Options, name, config)
+        options = with_file(options, module, sequence.folder)
+    tracked = [] if name == "file" else read_files(options, module)  # by somebody else
 
     def repair(found: Observations) -> Observations:
-        if name != "file":  # our own detector has done so with the pixels at hand
-            return found
+        if name != "file" and len(tracked) == 0:
+            return found  # our own detector has done so with the pixels at hand
         # a given start is bound to the ids of its file
         repaired, said = repair_tracks(
             found, sequence.cuts, identities=sequence.initial is None, named=used_ids(sequence)
@@ -111,7 +117,6 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
         return repaired
 
     def compute() -> Observations:
-        module = backend("detect", name)
         if name == "file":
             found = module.read_observations(required(sequence.observations, "observations.npz"))
             notes.extend(
@@ -122,7 +127,6 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
             if intrinsics is not None and distortion is not None:
                 found = undistort_observations(found, intrinsics, distortion)
         else:
-            options = backend_options(module.Options, name, config)
             video = pixels(sequence, f"detect={name}")
             with memory_told(f"detect={name}"):
                 found = module.detect(video, options, cuts=cuts, progress=progress)
@@ -139,10 +143,13 @@ def observe(run: RunFolder, sequence: Sequence, config: Config, progress: bool) 
             cuts,
             sequence.cuts,
             sequence.initial is None,
-            sorted(used_ids(sequence)) if name == "file" else None,
+            sorted(used_ids(sequence)) if name == "file" or len(tracked) > 0 else None,
             _corrections(sequence),
         ],
-        inputs=input_files(sequence, sequence.observations if name == "file" else None),
+        inputs=[
+            *input_files(sequence, sequence.observations if name == "file" else None),
+            *tracked,
+        ],
         code=(DETECTORS[name], PREPARE, "slamhmr.detect.tracklets", "slamhmr.undistort"),
         note=lambda: {"people": notes},
     )

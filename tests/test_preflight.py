@@ -122,6 +122,20 @@ def test_all_that_is_missing_is_said_before_anything_is_made(tmp_path, bare, cap
     assert [path.name for path in tmp_path.iterdir()] == ["video.mp4"]
 
 
+def test_the_official_chain_names_every_part(tmp_path, bare, capsys):
+    write_video(tmp_path / "video.mp4")
+    words = ["slam=droid", "detect=vitpose", "init=hmr2"]
+    assert cli.main(["optimize", "--seq", str(tmp_path), *words]) == 2
+    told = capsys.readouterr().err
+    for said in (
+        "'rtmlib' is not installed; pip", "options.vitpose.pose: no file is given; wget",
+        "code of slam 'droid'", "'lietorch' is not installed; pip", "gdown",
+        "slam 'droid' needs a GPU", "init 'hmr2' has no file",
+    ):  # fmt: skip
+        assert said in told
+    assert [path.name for path in tmp_path.iterdir()] == ["video.mp4"]
+
+
 def test_init_is_refused_alike(tmp_path, bare, capsys):
     write_video(tmp_path / "video.mp4")
     assert cli.main(["init", "--seq", str(tmp_path)]) == 2

@@ -124,6 +124,9 @@ def _add_solving(commands: "Commands") -> None:
     ):
         solve = commands.add_parser(name, help=words)
         solve.add_argument("--seq", type=Path, required=True, metavar="DIR", help="sequence")
+        solve.add_argument(
+            "--slahmr", type=Path, metavar="ROOT", help="make DIR first, of SLAHMR's files below"
+        )
         solve.add_argument("--out", type=Path, metavar="DIR", help=f"run folder ({run})")
         solve.add_argument("--body-model", metavar="PATH", help="SMPL, SMPL-H or SMPL-X file")
         solve.add_argument("--overwrite", action="store_true", help="compute every step anew")
@@ -180,6 +183,12 @@ def _solved(options: argparse.Namespace) -> "Outcome":
     if options.body_model is not None:
         overrides.append(f"body.model={options.body_model}")
     config = load_config(options.config, overrides)
+    if options.slahmr is not None:
+        from slamhmr.body import load_body
+        from slamhmr.slahmr_folder import import_folder
+
+        for note in import_folder(options.slahmr, options.seq, load_body(config.body.model)):
+            LOG.info("%s", note)
     folder = options.out or options.seq / ("slamhmr" if options.optimise else FOLDER)
     _log_to_file(folder / "log.txt")
     return (optimize if options.optimise else feed_forward)(

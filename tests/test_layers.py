@@ -43,7 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "report_page",
         "posterior",
     ),
-    ("camera_step", "preflight", "checkpoint"),
+    ("camera_step", "preflight", "checkpoint", "slahmr_folder"),
     ("steps", "doctor", "doctor_page", "training"),
     ("multiview",),
     ("pipeline",),

@@ -25,6 +25,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.asked: str = ""  # name of the signal; "": nobody has
+        self.active = False  # inside of `preemptible`
         self._held = 0
 
     @contextmanager
@@ -51,6 +52,16 @@ class Watch:
         if self._held == 0:
             self.obey()
 
+    def install(self) -> None:
+        """Handle the signals again, where a library has put handlers of its own in front.
+
+        Does nothing outside of `preemptible`. pycolmap's import installs glog's, which prints a
+        stack trace at SIGTERM and kills the process.
+        """
+        if self.active:
+            for number in SIGNALS:
+                signal.signal(number, self.receive)
+
 
 WATCH = Watch()  # one process, one set of signal handlers
 
@@ -64,12 +75,14 @@ def preemptible(patience: float = PATIENCE) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    WATCH.asked = ""
-    before = {number: signal.signal(number, WATCH.receive) for number in SIGNALS}
+    WATCH.asked, WATCH.active = "", True
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    WATCH.install()
     stop = _last_resort(patience)
     try:
         yield
     finally:
+        WATCH.active = False
         stop()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from scenes import start_python
+from scenes import run_python, start_python
 
 from slamhmr.errors import Preempted
 from slamhmr.preemption import WATCH, preemptible
@@ -82,3 +82,22 @@ def test_other_threads_are_left_alone():
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+def test_a_library_that_takes_the_signals_gives_them_back():
+    """glog, in pycolmap, handles SIGTERM by a stack trace and the end of the process."""
+    code = """
+import os, signal, time
+from slamhmr.preemption import preemptible
+from slamhmr.slam.colmap import load_pycolmap
+from slamhmr.errors import Preempted
+try:
+    with preemptible():
+        load_pycolmap()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+except Preempted as e:
+    print("kept", e)
+"""
+    done = run_python(code)
+    assert done.stdout == "kept SIGTERM\n", done.stderr

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slamhmr.slam.bearings import fit_rotation
+from slamhmr.slam.colmap import load_pycolmap
 from slamhmr.slam.tracks import Tracks
 
 LEAST_SIGMA = 0.02  # relative; no estimate is surer, whatever the residuals say
@@ -107,7 +108,7 @@ def refine_bundle(reconstruction: Any, unit: float) -> tuple[Any, Focal | None]:
     The model itself and None where the scene does not tell the focal length: less sure than
     MOST_SIGMA, beyond the range of FACTORS, or no better. The camera must be SIMPLE_PINHOLE.
     """
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     refined = copy.deepcopy(reconstruction)
     camera = refined.cameras[1]

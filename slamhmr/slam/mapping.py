@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from slamhmr.slam.bearings import fit_rotation
+from slamhmr.slam.colmap import load_pycolmap
 from slamhmr.slam.focal import Focal, refine_bundle
 from slamhmr.slam.tracks import Tracks
 
@@ -51,7 +52,7 @@ def map_keyframes(
     scene tells it. Deterministic: one thread, fixed seeds. None when no two keyframes show
     parallax or the mapper finds no model.
     """
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     first = _first_pair(tracks, keys, intrinsics)
     if first is None:
@@ -115,7 +116,7 @@ def _write_database(
     path: Path, tracks: Tracks, keys: list[int], intrinsics: np.ndarray, first: tuple[int, int]
 ) -> None:
     """COLMAP database with one camera, the keyframes' points and verified pairs."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     width, height = tracks.image_size
     camera = pycolmap.Camera(
@@ -157,7 +158,7 @@ def _write_pair(
     options: Any,
 ) -> None:
     """Matches by identity and the essential matrix that verifies them."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     ids_a, ids_b = tracks.ids[frames[0]], tracks.ids[frames[1]]
     _, a, b = np.intersect1d(ids_a, ids_b, assume_unique=True, return_indices=True)
@@ -174,7 +175,7 @@ def _write_pair(
 
 def _mapper_options(unit: float, first: tuple[int, int]) -> Any:
     """Incremental mapping for small parallax and precise points; focal length and centre fixed."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed, options.num_threads = 0, 1

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from slamhmr.geometry import apply, invert
 from slamhmr.slam.checks import distrust_model, distrust_path
+from slamhmr.slam.colmap import load_pycolmap
 from slamhmr.slam.gaps import bridge
 from slamhmr.slam.mapping import POSE_ERROR, Model, map_keyframes
 from slamhmr.slam.tracks import Tracks
@@ -122,7 +123,7 @@ def _resect(
     tracks: Tracks, model: Model, frame: int, intrinsics: np.ndarray
 ) -> Float[Tensor, "4 4"] | None:
     """Pose of one frame from the points it follows; None if too few agree."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     _, here, there = np.intersect1d(
         tracks.ids[frame], model.point_ids, assume_unique=True, return_indices=True

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from slamhmr.errors import InputError
 from slamhmr.geometry import rigid
+from slamhmr.slam.colmap import load_pycolmap
 from slamhmr.types import CameraTrack
 from slamhmr.video import natural
 
@@ -159,7 +160,7 @@ def _spread(
 
 def read_colmap(path: Path, frame_count: int | None) -> CameraTrack:
     """Registered images of a model, text or binary, placed on the frames by name."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     if not any((path / f"images{suffix}").exists() for suffix in (".bin", ".txt")):
         raise InputError(f"'{path}' is not a COLMAP model: it holds no images.bin or images.txt")

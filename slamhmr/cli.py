@@ -101,6 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--out", type=Path, metavar="FILE", help="(CHECKPOINT's name).safetensors")
     convert.set_defaults(run=_convert)
 
+    _add_export(commands)
+
     calibration = commands.add_parser(
         "calibration", help="cameras of SEQ/views/NAME from a Qualisys or TOML calibration"
     )
@@ -154,6 +156,17 @@ def _add_training(commands: "Commands") -> None:
         kind.add_argument("--out", type=Path, metavar="FILE", help=f"weights ({name}.safetensors)")
         kind.add_argument("fields", nargs="*", metavar="key=value", help="minutes=55 seed=0")
         kind.set_defaults(run=_train, kind=name)
+
+
+def _add_export(commands: "Commands") -> None:
+    """`export`, every layout by name."""
+    export = commands.add_parser("export", help="a result in the layout of another system")
+    layouts = export.add_subparsers(required=True, metavar="LAYOUT")
+    slahmr = layouts.add_parser("slahmr", help="what SLAHMR's viewers and evaluation read")
+    slahmr.add_argument("result", type=Path, metavar="RESULT", help="result.npz")
+    slahmr.add_argument("--out", type=Path, required=True, metavar="DIR", help="its log folder")
+    slahmr.add_argument("--name", metavar="SEQ", help="name of the sequence (that of DIR)")
+    slahmr.set_defaults(run=_export_slahmr)
 
 
 def _add_benchmarks(commands: "Commands") -> None:
@@ -248,6 +261,18 @@ def _bench(options: argparse.Namespace) -> int:
     from importlib import import_module
 
     print(import_module(f"slamhmr.bench.{options.benchmark}").run(options.fields, options.out))
+    return 0
+
+
+def _export_slahmr(options: argparse.Namespace) -> int:
+    from slamhmr.artifacts import load
+    from slamhmr.body import load_body
+    from slamhmr.export.slahmr import write_slahmr
+    from slamhmr.types import Result
+
+    result = load(options.result, Result)
+    name = options.name or options.out.resolve().name
+    print(write_slahmr(result, load_body(result.body_model), options.out, name))
     return 0
 
 

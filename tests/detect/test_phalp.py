@@ -50,13 +50,15 @@ def test_part_of_a_video(truth: Truth, tmp_path: Path):
     assert torch.allclose(found.keypoints, truth.observations.keypoints[:, 5:11, columns])
 
 
-def test_without_a_detectors_keypoints_the_log_says_so(truth: Truth, tmp_path: Path, caplog):
+def test_without_a_detectors_keypoints_the_log_says_so(
+    truth: Truth, tmp_path: Path, caplog, monkeypatch
+):
     content = phalp_frames(truth)
     for frame in content.values():
         del frame["extra_data"]
     path = write_phalp(tmp_path / "demo_v.pkl", content)
     with caplog.at_level(logging.WARNING, "slamhmr"):
-        logging.getLogger("slamhmr").propagate = True
+        monkeypatch.setattr(logging.getLogger("slamhmr"), "propagate", True)
         found = detect(video(), Options(path=str(path)), progress=False)
     assert "no keypoints of a detector" in caplog.text
     assert float(found.confidence.max()) == 0.3

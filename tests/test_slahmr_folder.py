@@ -16,6 +16,7 @@ from slamhmr.sequence import open_sequence
 from slamhmr.skeleton import KEYPOINTS
 from slamhmr.slahmr_folder import import_folder
 from slamhmr.slam.file import read_cameras
+from slamhmr.video import VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,22 @@ def test_hidden_frames(truth: Truth, tmp_path: Path):
     assert int((~seen).sum()) == 1
     found = read_initial(tmp_path / "park" / "initial.npz")
     assert float(found.confidence[1, 3].max()) == 0
+
+
+@pytest.mark.parametrize(("frames", "rate"), [(9, 25.0), (7, 30.0), (4, 25.0)])
+def test_the_videos_length_tells_the_rate(
+    truth: Truth, whole: Path, tmp_path: Path, frames: int, rate: float
+):
+    """9 images of 0.36 s are 25 a second; of 0.3 s 30; what fits nothing is SLAHMR's default."""
+    root = tmp_path / "root"
+    shutil.copytree(whole, root)
+    (root / "videos").mkdir()
+    speed = {9: 25.0, 7: 70 / 3, 4: 10.0}[frames]
+    with VideoWriter(root / "videos" / "park.mp4", speed, (64, 48)) as writer:
+        for _ in range(frames):
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+    import_folder(root, tmp_path / "park", truth.body)
+    assert open_sequence(tmp_path / "park").settings.fps == rate
 
 
 def test_one_line_for_everything_wrong(truth: Truth, tmp_path: Path):

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from slamhmr.init import file, gvhmr, lift, sam3d_body
+import pytest
+
+from slamhmr.detect import phalp
+from slamhmr.errors import InputError
+from slamhmr.init import file, gvhmr, hmr2, lift, sam3d_body
 from slamhmr.sources import read_files, with_file
 
 
@@ -38,3 +42,14 @@ def test_other_backends_read_nobodys_output(tmp_path: Path):
     start = tmp_path / "initial.npz"
     start.touch()
     assert read_files(file.Options(path=str(start)), file) == [start]
+
+
+def test_a_name_with_a_star_fits_one_file(tmp_path: Path):
+    (tmp_path / "results").mkdir()
+    first = tmp_path / "results" / "demo_a.pkl"
+    first.touch()
+    assert with_file(hmr2.Options(), hmr2, tmp_path).path == str(first)
+    assert with_file(phalp.Options(first=2), phalp, tmp_path) == phalp.Options(str(first), 2)
+    (tmp_path / "results" / "demo_b.pkl").touch()
+    with pytest.raises(InputError, match=r"several 'results/demo_\*.pkl' \(demo_a.pkl, demo_b"):
+        with_file(hmr2.Options(), hmr2, tmp_path)

@@ -134,7 +134,7 @@ def _points(
     look: Look, options: Options, size: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
     """Points (25,2) px and confidence (25,) in OpenPose's slots; whether a detector saw them."""
-    if look.has("extra_data"):
+    if look.measured:
         found = look.numbers("extra_data", (25, 3))
         return found[:, :2] + PIXEL, np.clip(found[:, 2], 0.0, 1.0), True
     # In a square around the picture, of side 1: brjathu/PHALP@2b77b4d phalp/models/hmar/hmar.py.

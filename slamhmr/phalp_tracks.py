@@ -4,8 +4,8 @@ A dictionary by frame; of each frame `time` (its number), `shot` (1: a new one b
 with an entry per track: `tid`, `bbox` (x, y, w, h px), `center` and `scale` (2,) of the crop that
 HMR2 was given (a square of side max(scale)), `size` [height, width], `conf`, `smpl` of matrices
 (`global_orient` 1x3x3, `body_pose` 23x3x3, `betas` 10), `camera_bbox` (s, tx, ty) of the crop,
-`2d_joints` (90,) and `extra_data`: in SLAHMR's pipeline (25,3), OpenPose slots by ViTPose, else None
-or a number.
+`2d_joints` (90,) and `extra_data`: in SLAHMR's pipeline (25,3), OpenPose slots by ViTPose, else
+None or a number.
 `tracked_ids` are those of `tid` that were seen in the frame; the others repeat an older look.
 Source: brjathu/PHALP@b41f606 phalp/trackers/PHALP.py; vye16/slahmr@2c6ee82
 slahmr/preproc/{track,export_phalp}.py.

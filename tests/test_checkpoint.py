@@ -29,7 +29,7 @@ STAMP = {"config": "a", "inputs": "b", "code": "c"}
 @pytest.fixture(scope="module")
 def begun():
     """Two people who walk before a moving camera, where the last stage begins."""
-    spec = SceneSpec(seed=4, frames=16, people=2, motion="walk", camera="follow", noise="detector")
+    spec = SceneSpec(seed=4, frames=8, people=2, motion="walk", camera="follow", noise="detector")
     body = load_body()
     scene = make_scene(spec, body)
     observations, cameras = observe(scene, body, spec)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from slamhmr import checkpoint
+from slamhmr import checkpoint, stages
 from slamhmr.artifacts import to_arrays
 from slamhmr.body import load_body
 from slamhmr.checkpoint import Checkpoint
@@ -74,8 +74,9 @@ def assert_same(again: SceneState, once: SceneState) -> None:
 
 
 @pytest.mark.slow
-def test_stopped_again_and_again_a_stage_ends_the_same(begun, tmp_path, unasked):
+def test_stopped_again_and_again_a_stage_ends_the_same(begun, tmp_path, unasked, monkeypatch):
     """Over rounds of annealing and of tighter keypoints, stopped after every other iteration."""
+    monkeypatch.setattr(stages, "MOST_TIGHTER", 1)
     once, told, _ = solve(begun, percent=0.01)
     assert told.keypoint_sigma < 1
     stops = 0
@@ -87,7 +88,7 @@ def test_stopped_again_and_again_a_stage_ends_the_same(begun, tmp_path, unasked)
             break
         except Preempted:
             stops += 1
-    assert stops > 6
+    assert stops > 4
     assert_same(again, once)
     same = ("iterations", "rejected", "stopped", "energy_before", "energy_after", "keypoint_sigma")
     assert [getattr(report, name) for name in same] == [getattr(told, name) for name in same]

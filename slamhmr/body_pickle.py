@@ -6,7 +6,6 @@ reconstruction is replaced by an inert stand-in, and any other name is refused. 
 chumpy is needed.
 """
 
-import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slamhmr.errors import InputError
-from slamhmr.safe_pickle import DAMAGE, fresh, numpy_stand_in
+from slamhmr.safe_pickle import DAMAGE, ArrayUnpickler, fresh, numpy_stand_in
 
 SPARSE_KINDS = ("csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array")
 
@@ -27,7 +26,7 @@ def read_pickle(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """
     with path.open("rb") as file:
         try:
-            content = _ArrayUnpickler(file, path).load()
+            content = _BodyUnpickler(file, path).load()
         except DAMAGE as error:
             raise InputError(f"body file '{path}' is damaged or no pickle: {error}") from error
     if not isinstance(content, dict):
@@ -83,7 +82,7 @@ class _Chumpy:
         return chosen if shape is None else chosen.reshape(shape)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class _BodyUnpickler(ArrayUnpickler):
     def __init__(self, file: BinaryIO, path: Path) -> None:
         super().__init__(file, encoding="latin1")
         self._path = path

@@ -110,9 +110,10 @@ def read_tracks(path: Path) -> Tracks:
     looks: list[Look] = []
     sizes: set[tuple[int, int]] = set()
     for number, frame in frames:
-        seen = {int(track) for track in frame["tracked_ids"]}
+        seen = {_whole(track, "tracked_ids", path) for track in frame["tracked_ids"]}
         done: set[int] = set()
-        for row, track in enumerate(int(track) for track in frame["tid"]):
+        for row, value in enumerate(frame["tid"]):
+            track = _whole(value, "tid", path)
             if track in seen and track not in done:
                 done.add(track)
                 looks.append(Look(number, track, row, frame, path))
@@ -122,7 +123,9 @@ def read_tracks(path: Path) -> Tracks:
         raise InputError(f"'{path}' holds nobody: PHALP tracked no one in {len(frames)} frames")
     if len(sizes) > 1:
         raise InputError(f"'{path}': pictures of different sizes: {sorted(sizes)} px")
-    cuts = tuple(n for n, frame in frames if n > 0 and int(frame.get("shot", 0)) == 1)
+    cuts = tuple(
+        n for n, frame in frames if n > 0 and _whole(frame.get("shot", 0), "shot", path) == 1
+    )
     return Tracks(path, frames[-1][0] + 1, sizes.pop(), tuple(looks), cuts)
 
 
@@ -140,9 +143,18 @@ def _in_order(content: object, path: Path) -> list[tuple[int, Mapping[str, Any]]
                 "PHALP (results/demo_*.pkl)"
             )
     if all("time" in frame for frame in content.values()):
-        found = sorted(((int(f["time"]), f) for f in content.values()), key=lambda pair: pair[0])
+        timed = ((_whole(f["time"], "time", path), f) for f in content.values())
+        found = sorted(timed, key=lambda pair: pair[0])
         if len({number for number, _ in found}) < len(found):
             raise InputError(f"'{path}': several frames have the same 'time'")
         return found
     names = sorted(content, key=lambda name: natural(str(name)))
     return [(number, content[name]) for number, name in enumerate(names)]
+
+
+def _whole(value: Any, key: str, path: Path) -> int:
+    """The whole number. Raises InputError if it is none."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiub" or array.item() != array.item() // 1:
+        raise InputError(f"'{path}': '{key}' holds {value!r:.40}, expected a whole number")
+    return int(array.item())

@@ -1,14 +1,22 @@
 """Files of arrays are read; files that ask for anything else are refused before it happens."""
 
 import builtins
+import bz2
 import collections
+import lzma
 import os
 import pickle
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from slamhmr import safe_pickle
 from slamhmr.errors import InputError
 from slamhmr.safe_pickle import read_pickle
 
@@ -114,3 +122,90 @@ def test_damage_is_one_line(tmp_path: Path):
             read_pickle(path)
     with pytest.raises(InputError, match="nowhere.pkl"):
         read_pickle(tmp_path / "nowhere.pkl")
+
+
+ADDRESS = struct.pack("<Q", 0x4141414141414141)  # where nothing is: to look there ends the process
+FROM_BYTES = np.arange(1.0).__reduce_ex__(5)[0]  # what pickles of arrays call
+SCALAR = np.float64(0).__reduce__()[0]
+
+
+def of_type(code: str, *state: object) -> Asks:
+    """A type of numpy's that is said to be made of `state`."""
+    asks = Asks(np.dtype, code, False, True)
+    asks._call = (*asks._call, state)
+    return asks
+
+
+LAYOUTS = {
+    "objects said to be numbers": [
+        Asks(FROM_BYTES, ADDRESS, of_type("O8", 3, "|", None, None, None, -1, -1, 0), (1,), "C")
+    ],
+    "objects in a part that is not told": {
+        Asks(SCALAR, of_type("V8", 4, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0),
+             ADDRESS): 1
+    },
+    "a part beyond the whole": {
+        Asks(SCALAR, of_type("V8", 4, "|", None, ("a",), {"a": (np.dtype("O"), 2**30)}, 8, 1, 0),
+             ADDRESS): 1
+    },
+    "an array made of objects' addresses": Asks(list, Asks(np.ndarray, (1,), "O", ADDRESS)),
+    "an array of memory nobody gave": Asks(np.ndarray, (2**33,), "u1"),
+    "bytes nobody gave": Asks(bytes, 2**33),
+    "a number of bytes nobody gave": Asks(SCALAR, np.dtype("u1"), 2**33),
+    "a view of an array": Asks(FROM_BYTES, np.arange(4.0), np.dtype("f8"), (4,), "C"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LAYOUTS)
+def test_memory_is_not_the_files_to_lay_out(tmp_path: Path, what: str):
+    """In a process of its own: a reader that believes the file dies."""
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(LAYOUTS[what], protocol=2))
+    read = (
+        "import sys; from pathlib import Path; from slamhmr.safe_pickle import read_pickle;"
+        "from slamhmr.errors import InputError\n"
+        "try: hash(str(read_pickle(Path(sys.argv[1]))))\n"
+        "except InputError as error: print('refused:', error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", read, path], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-300:]
+    assert done.stdout.startswith("refused:")
+
+
+@pytest.mark.parametrize("compress", [zlib.compress, bz2.compress, lzma.compress])
+def test_a_bomb_is_not_unfolded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compress: Callable[[bytes], bytes]
+):
+    monkeypatch.setattr(safe_pickle, "LARGEST", 10**6)
+    path = tmp_path / "a.pkl"
+    for count, refused in ((900_000, False), (2_000_000, True)):
+        path.write_bytes(compress(pickle.dumps(np.zeros(count, dtype=np.uint8), protocol=4)))
+        if refused:
+            with pytest.raises(InputError, match="decompresses to more than"):
+                read_pickle(path)
+        else:
+            assert read_pickle(path).shape == (count,)
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (2**32, 2**32), (-1,)])
+def test_a_declared_shape_larger_than_the_file(tmp_path: Path, shape: tuple[int, ...]):
+    joblib = pytest.importorskip("joblib", reason="package joblib is not installed")
+    wrapper = joblib.numpy_pickle.NumpyArrayWrapper(np.ndarray, shape, "C", np.dtype("f8"))
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"a": wrapper}, protocol=2) + bytes(64))
+    with pytest.raises(InputError, match="larger than the file"):
+        read_pickle(path)
+
+
+def test_types_that_files_have(tmp_path: Path):
+    path = tmp_path / "a.pkl"
+    for code in ("?", "i1", "<u2", ">i4", "<f2", ">f8", "<c16", "S5", "<U3", "O"):
+        array = np.array([1, 0, 1]).astype(code)
+        path.write_bytes(pickle.dumps([array, array[0]], protocol=2))
+        found = read_pickle(path)
+        assert found[0].dtype == array.dtype.newbyteorder("=")
+        assert np.array_equal(found[0], array)
+        assert found[1] == array[0]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pytest
 import torch
 from foreign_case import SIZE, Truth, make_truth
@@ -83,6 +84,10 @@ def test_one_line_for_everything_wrong(truth: Truth, tmp_path: Path):
     content["img/3.jpg"]["bbox"][0][1] = float("nan")
     write_phalp(path, content)
     with pytest.raises(InputError, match="'bbox' of track 1 in frame 2 is not finite"):
+        detect(video(), options, progress=False)
+    content["img/3.jpg"]["tid"][0] = np.zeros(3)
+    write_phalp(path, content)
+    with pytest.raises(InputError, match="'tid' holds array.*expected a whole number"):
         detect(video(), options, progress=False)
     write_phalp(path, {"1": {"smpl": []}})
     with pytest.raises(InputError, match="lacks the lists 'tid' and 'tracked_ids'"):

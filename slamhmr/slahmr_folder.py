@@ -22,6 +22,7 @@ from torch import Tensor
 
 from slamhmr.artifacts import read_arrays, to_arrays, write_arrays, write_text
 from slamhmr.body import BodyModel
+from slamhmr.config import read_yaml
 from slamhmr.errors import InputError
 from slamhmr.init.formats import as_rotations, own_betas, rest_pelvis
 from slamhmr.init.imported import Said, join_tracks
@@ -61,12 +62,13 @@ def import_folder(
 ) -> tuple[str, ...]:
     """Make `folder` a sequence directory from SLAHMR's sequence of the folder's name below `root`.
 
-    `fps`: rate of the frames; unset, from the video, else SLAHMR's default of 25. Writes a link to
-    the images, observations.npz, and, where SLAM ran, cameras.npz and initial.npz; sequence.yaml
-    only if there is none. The start is for `body`. Returns sentences on what was corrected and left
-    out, which the report repeats. Raises InputError if the tree is incomplete or does not agree.
+    `fps`: rate of the frames; unset, that of a sequence.yaml that is there, else from the video,
+    else SLAHMR's default of 25. Writes a link to the images, observations.npz, and, where SLAM ran,
+    cameras.npz and initial.npz; sequence.yaml only if there is none. The start is for `body`.
+    Returns sentences on what was corrected and left out, which the report repeats where there are
+    cameras to carry them. Raises InputError if the tree is incomplete or does not agree.
     """
-    clip = _clip(root.expanduser(), folder.resolve().name, fps)
+    clip = _clip(root.expanduser(), folder.resolve().name, fps or _stated_rate(folder))
     people = _people(clip)
     observations = _observations(clip, people)
     cameras, notes = _cameras(clip)
@@ -85,6 +87,13 @@ def import_folder(
         write_arrays(folder / f"{name}.npz", to_arrays(value))
     _write_settings(folder / "sequence.yaml", clip)
     return notes
+
+
+def _stated_rate(folder: Path) -> float | None:
+    """`fps` of a sequence.yaml that is there already: it stays, so what is written must agree."""
+    path = folder / "sequence.yaml"
+    stated = read_yaml(path).get("fps") if path.exists() else None
+    return float(stated) if isinstance(stated, int | float) and stated > 0 else None
 
 
 def _write_settings(path: Path, clip: Clip) -> None:

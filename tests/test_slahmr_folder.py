@@ -65,6 +65,17 @@ def test_again_changes_nothing(truth: Truth, whole: Path, tmp_path: Path):
     assert open_sequence(folder).settings.people == [2]
 
 
+def test_the_rate_of_a_sequence_yaml_that_is_there_counts(
+    truth: Truth, whole: Path, tmp_path: Path
+):
+    folder = tmp_path / "park"
+    folder.mkdir()
+    (folder / "sequence.yaml").write_text("fps: 30\n")
+    notes = import_folder(whole, folder, truth.body)
+    assert read_observations(folder / "observations.npz").fps == 30
+    assert not any("25 frames a second" in note for note in notes)
+
+
 def test_shots_are_segments_of_their_own(truth: Truth, tmp_path: Path):
     root = write_tree(tmp_path / "root", truth, cuts=(5,))
     folder = tmp_path / "park"

@@ -8,7 +8,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-ROOT = Path(__file__).parents[1]
+import slamhmr
+
+ROOT, PACKAGES = Path(slamhmr.__file__).parents[1], ("slamhmr", "priors")  # installed or not
 # Nothing is launched for these: other views of the same numbers, or memory without numbers.
 FREE = {
     "view", "_unsafe_view", "reshape", "_reshape_alias", "slice", "select", "transpose", "permute",
@@ -74,6 +76,7 @@ def where():
     """Innermost line of the package, or of the priors, that is being run."""
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
-        if path.is_relative_to(ROOT) and "tests" not in path.parts:
+        inside = path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES
+        if inside:
             return f"{path.relative_to(ROOT)}:{frame.lineno} {frame.name}"
     return "nowhere"

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,10 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to_terminal(options.verbose)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except SlamhmrError as e:
         _tell_file("error: %s", e)
         print(f"slamhmr: error: {e}", file=sys.stderr)
         return e.exit_code
+    except BrokenPipeError:  # whoever read what we print has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         _tell_file("interrupted")
         print("slamhmr: interrupted; finished steps are kept, run again to go on", file=sys.stderr)

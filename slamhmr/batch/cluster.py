@@ -177,7 +177,10 @@ def _submit_array(batch: Batch, indices: list[int], cluster: ClusterConfig) -> l
             folder=batch.folder / "submitit", python=f"exec {shlex.quote(sys.executable)}"
         )
     except RuntimeError as e:
-        raise MissingAsset(f"no Slurm here ({e}); run where sbatch and srun are installed") from e
+        raise MissingAsset(
+            f"no Slurm here ({e}); run where sbatch and srun are installed, or with --print-script "
+            "and sbatch there, or with --executor local"
+        ) from e
     options = sbatch_options(batch, indices, cluster)
     executor.update_parameters(
         time=cluster.time_min,

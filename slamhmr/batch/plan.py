@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slamhmr.batch.folder import BATCH, Batch, read_batch, write_batch
+from slamhmr.batch.folder import (
+    BATCH,
+    Batch,
+    job_path,
+    read_batch,
+    read_submissions,
+    write_batch,
+)
 from slamhmr.batch.sequences import find_sequences, make_entries
 from slamhmr.batch.sizes import measured
 from slamhmr.batch.states import FAILED, current
@@ -69,6 +76,10 @@ def planned(folder: Path, wanted: Asked, results: Path | None) -> Batch:
     else:
         threads = config_of(wanted.arguments).threads
         batch = Batch(folder, COMMAND, wanted.arguments, os.getcwd(), threads, [])
+    if not wanted.plain and batch.arguments != wanted.arguments and not _begun(folder):
+        threads = config_of(wanted.arguments).threads
+        batch = dataclasses.replace(batch, arguments=wanted.arguments, threads=threads)
+        write_batch(batch)
     if not wanted.plain and batch.arguments != wanted.arguments:
         raise InputError(
             f"batch '{folder}' was made with the settings {' '.join(batch.arguments)}; leave "
@@ -77,10 +88,22 @@ def planned(folder: Path, wanted: Asked, results: Path | None) -> Batch:
     entries = [measured(e) for e in make_entries(wanted.paths, results, batch.sequences)]
     if len(batch.sequences) + len(entries) == 0:
         raise InputError("no sequences: name directories, a folder of them, a glob or a list")
+    there = sum((Path(entry.run) / "result.npz").exists() for entry in entries)
+    if there > 0:
+        LOG.warning(
+            "%d of %d run folders hold a result already, which is made anew where its settings are "
+            "others; --results DIR keeps results of other settings apart",
+            there, len(entries),
+        )  # fmt: skip
     if len(entries) > 0:
         batch = dataclasses.replace(batch, sequences=[*batch.sequences, *entries])
         write_batch(batch)
     return batch
+
+
+def _begun(folder: Path) -> bool:
+    """Whether any job of the batch was ever run or submitted."""
+    return any(job_path(folder, 0).parent.glob("*.json")) or len(read_submissions(folder)) > 0
 
 
 def chosen(batch: Batch, paths: Sequence[Path], retry: str | None) -> list[int]:
@@ -101,8 +124,10 @@ def chosen(batch: Batch, paths: Sequence[Path], retry: str | None) -> list[int]:
     if len(others) > 0:
         parts = ", ".join(f"{count} {word}" for word, count in counts(others).items())
         LOG.info("left as they are: %s", parts)
-    if retry is None and any(now.state in (*FAILED, "below") for now in others):
-        LOG.info("--retry failed or --retry below runs them again")
+    kinds = {"failed": FAILED, "below": ("below",)} if retry is None else {}
+    again = [f"--retry {k}" for k, words in kinds.items() if any(n.state in words for n in others)]
+    if len(again) > 0:
+        LOG.info("%s: those again", ", ".join(again))
     return indices
 
 

@@ -78,6 +78,8 @@ def _named_by(word: str) -> list[Path]:
         if is_sequence(path):
             return [path.resolve()]
         inside = _sequences_among(sorted(path.iterdir()), f"'{path}'")
+        if not any(path.iterdir()):
+            raise InputError(f"'{path}' is empty: no sequence, and none inside")
         return inside if len(inside) > 0 else [path.resolve()]  # its run will say what it lacks
     if path.is_file():
         return _listed(path)

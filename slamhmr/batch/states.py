@@ -1,5 +1,6 @@
 """What became of a job: words, exit codes, who is still alive."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ WORDS = {
 FAILED = ("lost", "refused", "input", "failed")
 UNFINISHED = ("running", "waiting", "preempted")
 BY_CODE = {0: "done", 2: "input", 3: "below", 4: "refused", REQUEUE: "preempted"}
+CLOCKS_S = 2.0  # by which the clocks of a worker and of a file system may differ
 QUEUE_SECONDS = 60  # that squeue may take to answer
 
 
@@ -78,7 +80,21 @@ def current(batch: Batch) -> list[Now]:
         if job.slurm_job is not None and job.state in UNFINISHED:
             arrays.add(job.slurm_job.split("_")[0])
     queue = ask_squeue(sorted(arrays)) if len(arrays) > 0 else Queue({}, known=True)
-    return [_now(job, sent.get(job.index), queue) for job in read_jobs(batch)]
+    jobs = [_now(job, sent.get(job.index), queue) for job in read_jobs(batch)]
+    return [_told(now, Path(batch.sequences[now.job.index].run)) for now in jobs]
+
+
+def _told(now: Now, run: Path) -> Now:
+    """The same, with a word where another run has written the result since."""
+    if now.state not in ("done", "below") or now.job.ended is None:
+        return now
+    try:
+        written = (run / "result.npz").stat().st_mtime
+    except OSError:
+        return dataclasses.replace(now, reason="its result.npz is gone")
+    if written <= now.job.ended + CLOCKS_S:
+        return now
+    return dataclasses.replace(now, reason="its result.npz is newer: another run has written it")
 
 
 def read_jobs(batch: Batch) -> list[Job]:

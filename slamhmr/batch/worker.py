@@ -217,9 +217,12 @@ def reason(code: int, state: str, log: Path, begin: int) -> str:
         return gates[0][:REASON_LENGTH] if len(gates) > 0 else "below a quality gate"
     if state == "preempted":
         return "stopped by a signal; goes on where it was"
-    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    errors = [row for row, line in enumerate(lines) if line.startswith(ERROR)]
     if len(errors) > 0:
-        return errors[-1][:REASON_LENGTH]
+        said = lines[errors[-1]].removeprefix(ERROR)
+        if said.endswith(":") and errors[-1] + 1 < len(lines):  # a list follows
+            said = f"{said} {lines[errors[-1] + 1]}"
+        return said[:REASON_LENGTH]
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

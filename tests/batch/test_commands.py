@@ -1,7 +1,10 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
-from batches import child, make_sequences, ready, runs, start_batch, wait_until
+from batches import ROOT, child, make_sequences, ready, runs, start_batch, wait_until
 
 from slamhmr.batch.folder import read_batch
 from slamhmr.batch.states import current
@@ -98,6 +101,46 @@ def test_what_is_refused_runs_nothing(folder, capsys):
         assert error in capsys.readouterr().err
     assert counted(folder) == [1]
     assert sorted(folder.iterdir()) == before
+
+
+def test_settings_may_change_until_something_has_run(folder, capsys):
+    main(["batch", "seqs/a", "seed=3", "--print-script"])
+    assert main(["batch", "seqs/a", "seed=4"]) == 0
+    assert "seed=4" in read_batch(folder / "batch").arguments
+    assert main(["batch", "seqs/a", "seed=5"]) == 2
+    assert "was made with the settings" in capsys.readouterr().err
+
+
+def test_a_result_that_another_run_has_written_is_told(folder, capsys):
+    main(["batch", "seqs/a"])
+    result = folder / "seqs" / "a" / "slamhmr" / "result.npz"
+    result.write_bytes(b"")
+    assert main(["batch", "seqs/a", "--out", "other", "seed=2"]) == 0
+    assert "1 of 1 run folders hold a result already" in capsys.readouterr().err
+    ended = current(read_batch(folder / "batch"))[0].job.ended
+    os.utime(result, (ended + 60, ended + 60))
+    now = current(read_batch(folder / "batch"))[0]
+    assert (now.state, now.reason) == (
+        "done",
+        "its result.npz is newer: another run has written it",
+    )
+
+
+def test_the_reason_of_a_list_is_its_first_line_too(folder):
+    words = "2 slamhmr: error: 2 things are missing:\n  1. a network: wget\n  2. a GPU"
+    (folder / "seqs" / "c" / "do").write_text(words)
+    main(["batch", "seqs/c"])
+    assert current(read_batch(folder / "batch"))[0].reason.endswith("missing: 1. a network: wget")
+
+
+def test_whoever_stops_reading_is_no_error(folder):
+    main(["batch", "seqs/a"])
+    argv = [sys.executable, "-m", "slamhmr.cli", "status", str(folder / "batch"), "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    told = subprocess.run(argv, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (told.returncode, told.stderr) == (0, "")
 
 
 def test_two_batches_at_once_do_not_share_a_folder(folder, capsys):

@@ -31,10 +31,12 @@ def test_what_makes_a_sequence_is_what_the_reader_looks_for():
         (["data/[rw]*", "data/jump"], ["run", "walk", "jump"]),
         (["data"], ["jump", "run", "walk"]),
         (["data/list.txt"], ["walk", "jump"]),
-        (["data/notes"], ["notes"]),  # its run says what it lacks
+        (["data/words"], ["words"]),  # its run says what it lacks
     ],
 )
 def test_names(data, words, names):
+    (data / "words").mkdir(exist_ok=True)
+    (data / "words" / "notes.txt").write_text("nothing that a run begins with")
     (data / "list.txt").write_text("# mine\nwalk\n\n  jump # high\n")
     assert find_sequences(words) == [data / name for name in names]
 
@@ -45,6 +47,7 @@ def test_names(data, words, names):
         (["data/walk", "data/../data/walk"], "named twice"),
         (["data/walk", "data/*"], "named twice"),
         (["data/fly"], "does not exist"),
+        (["data/notes"], "is empty"),
         (["data/x*"], "matches no sequence"),
         (["bad.txt"], "names what is no directory"),
         (["empty.txt"], "names no sequence"),

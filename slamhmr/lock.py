@@ -10,6 +10,8 @@ import fcntl
 import json
 import logging
 import os
+import secrets
+import signal
 import socket
 import threading
 import time
@@ -34,6 +36,8 @@ class Lock:
     _released: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        self._token = secrets.token_hex(8)
+        self._taken = False  # by another host, while this process stood still
         self._write(0)
         self._beats = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._beats.start()
@@ -42,17 +46,25 @@ class Lock:
         """Let others in."""
         self._released.set()
         self._beats.join()
-        self.path.unlink(missing_ok=True)
+        if not self._taken:
+            self.path.unlink(missing_ok=True)
         os.close(self.handle)
 
     def _beat(self) -> None:
         number = 0
         while not self._released.wait(BEAT_S):
+            holder = _holder(self.handle)
+            if holder is not None and holder["token"] != self._token:
+                self._taken = True
+                LOG.error("%s, who took us for dead: stopping", _in_use(self.path, holder))
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             number += 1
             self._write(number)
 
     def _write(self, beat: int) -> None:
         who = {"pid": os.getpid(), "host": socket.gethostname(), "beat": beat}
+        who["token"] = self._token
         line = json.dumps(who).encode()
         os.pwrite(self.handle, line, 0)
         os.ftruncate(self.handle, len(line))
@@ -124,7 +136,7 @@ def _beats(path: Path, holder: dict[str, Any]) -> bool:
 def _holder(handle: int) -> dict[str, Any] | None:
     try:
         content = json.loads(os.pread(handle, 4096, 0))
-        return {"pid": content["pid"], "host": content["host"], "beat": content.get("beat")}
+        return {name: content.get(name) for name in ("pid", "host", "beat", "token")}
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -232,3 +233,16 @@ def test_the_lock_of_another_host_is_respected_while_it_beats(tmp_path, monkeypa
             time.sleep(0.3)
             assert json.loads(path.read_text())["beat"] > first["beat"]
         assert not path.exists()
+
+
+def test_who_was_taken_for_dead_stops_and_leaves_the_lock(tmp_path, monkeypatch):
+    """A process that stood still (SIGSTOP, a suspended job) finds another host in its lock."""
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    killed = []
+    monkeypatch.setattr(lock.os, "kill", lambda pid, number: killed.append((pid, number)))
+    path = tmp_path / LOCK
+    with RunFolder(tmp_path):
+        path.write_text(json.dumps({"pid": 7, "host": "elsewhere", "beat": 1, "token": "x"}))
+        time.sleep(0.4)
+    assert killed == [(os.getpid(), signal.SIGTERM)]
+    assert json.loads(path.read_text())["host"] == "elsewhere"

@@ -115,10 +115,11 @@ def second_difference(
 
 @dataclass(frozen=True)
 class TurningSettings:
-    """`sigma`: usual angular acceleration of a joint, rad/s^2."""
+    """`sigma`: usual angular acceleration of a joint, rad/s^2; `mu`: Geman-McClure, in sigma^2."""
 
     weight: float = 0.01
     sigma: float = 25.0
+    mu: float | None = None
 
 
 @term("turning", TurningSettings, needs_pose=True)
@@ -126,8 +127,9 @@ def turning(features: PersonFeatures, settings: TurningSettings, derivatives: bo
     """Angular acceleration of each joint's own rotation, rad/s^2 over sigma.
 
     r_t = (log(R_(t+1)' R_(t+2)) / h1 - log(R_t' R_(t+1)) / h0) 2 / (h0 + h1): steadies what no
-    keypoint sees, the twist of straight limbs. The root's is relative to the cameras' drift, which
-    turns too slowly to matter. Source: ours.
+    keypoint sees, the twist of straight limbs, and whoever is still; where limbs are flung about,
+    a kernel lets go. The root's is relative to the cameras' drift, which turns too slowly to
+    matter. Source: ours.
     """
     local, times = features.local, features.evidence.times
     frames, joints = local.shape[:2]
@@ -149,5 +151,11 @@ def turning(features: PersonFeatures, settings: TurningSettings, derivatives: bo
             derivative[2, :-2] = ahead[1:] / wide
     weight = settings.weight * present[:, None].expand(frames, joints)
     return Residual(
-        "turning", "rotations", torch.arange(joints, device=value.device), value, weight, derivative
+        "turning",
+        "rotations",
+        torch.arange(joints, device=value.device),
+        value,
+        weight,
+        derivative,
+        kernel=settings.mu,
     )

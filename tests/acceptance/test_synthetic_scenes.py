@@ -26,6 +26,7 @@ from slamhmr.types import CameraTrack, Initial, Observations, SceneState
 
 STAGES = ("align", "4_root", "5_smooth", "6_motion")
 PA_LIMIT, SCALE_LIMIT = 50.0, 0.10  # mm; share of the true scale
+TREMBLE_LIMIT = 14.0  # 10 m/s^3 of joints above the truth's own jitter
 NO_WORSE = 1.02  # a stage may move the error of the one before by the noise of this comparison
 SCENES = tuple(
     SceneSpec(seed=seed, frames=frames, people=people, motion=motion, camera=camera)
@@ -51,6 +52,7 @@ class Scored:
     wa_mm: dict[str, float]  # WA-MPJPE100 after every step
     pa_mm: float
     scale_error: float | None
+    tremble: float  # jitter above the truth's, 10 m/s^3
     below_gates: list[str]
 
     @property
@@ -60,7 +62,7 @@ class Scored:
     def row(self) -> str:
         scale = "     -" if self.scale_error is None else f"{100 * self.scale_error:6.1f}"
         path = "".join(f"{self.wa_mm[stage]:10.1f}" for stage in STAGES)
-        return f"{self.name:20s}{self.pa_mm:8.1f}{scale} %{path}"
+        return f"{self.name:20s}{self.pa_mm:8.1f}{scale} %{self.tremble:9.1f}{path}"
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,7 @@ def solve(folder: Path, spec: SceneSpec) -> Scored:
         {stage: wa_mpjpe100_mm(state_after(stage, run), scene) for stage in STAGES},
         scores["overall"]["pa_mpjpe_mm"],
         scores["scale_error"] if spec.camera in MOVING else None,
+        scores["overall"]["jitter_10m_per_s3"] - scores["overall"]["truth_jitter_10m_per_s3"],
         outcome.failed,
     )
 
@@ -124,6 +127,9 @@ def broken(found: list[Scored]) -> list[str]:
     scale = median(s.scale_error for s in found if s.scale_error is not None)
     if scale >= SCALE_LIMIT:
         wrong.append(f"median scale error {100 * scale:.1f} %")
+    tremble = median(s.tremble for s in found)
+    if tremble >= TREMBLE_LIMIT:
+        wrong.append(f"median jitter is {tremble:.1f} x 10 m/s^3 above the truth's")
     means = [mean(s.wa_mm[stage] for s in found) for stage in STAGES]
     for stage, before, after in zip(STAGES[1:], means, means[1:], strict=False):
         if after > NO_WORSE * before:
@@ -137,7 +143,7 @@ def table(found: list[Scored]) -> str:
     titles = "".join(f"{stage:>10s}" for stage in STAGES)
     averages = "".join(f"{mean(s.wa_mm[stage] for s in found):10.1f}" for stage in STAGES)
     lines = [
-        f"{'scene':20s}{'PA mm':>8s}{'scale':>8s}{titles}  (WA-MPJPE100, mm)",
+        f"{'scene':20s}{'PA mm':>8s}{'scale':>8s}{'tremble':>9s}{titles}  (WA-MPJPE100, mm)",
         *(s.row() for s in found),
         f"{'mean':20s}{mean(s.pa_mm for s in found):8.1f}{'':8s}{averages}",
     ]
@@ -169,9 +175,9 @@ def test_every_scene(scored: Callable[[int], Scored], index: int) -> None:
 
 def test_the_check_can_fail() -> None:
     path = dict(zip(STAGES, (90.0, 80.0, 60.0, 55.0), strict=True))
-    good = Scored(SCENES[0], path, 30.0, 0.02, [])
+    good = Scored(SCENES[0], path, 30.0, 0.02, 5.0, [])
     assert broken([good]) == []
     bad = dataclasses.replace(
-        good, wa_mm={**good.wa_mm, "5_smooth": 85.0}, pa_mm=51.0, scale_error=0.2
+        good, wa_mm={**good.wa_mm, "5_smooth": 85.0}, pa_mm=51.0, scale_error=0.2, tremble=20.0
     )
-    assert len(broken([bad])) == 3
+    assert len(broken([bad])) == 4

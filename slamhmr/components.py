@@ -22,7 +22,20 @@ from slamhmr.gpus import Gpu as Gpu
 from slamhmr.gpus import answer, driver_cuda, torch_cuda
 from slamhmr.gpus import devices as devices
 
-GET_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
+# Reinstalled by force: to pip a torch without CUDA is as good as one with it.
+GET_TORCH = (
+    "pip install --force-reinstall 'torch>=2.6,<2.14' "
+    "--index-url https://download.pytorch.org/whl/cu126"
+)
+
+
+def own_install(extra: str = "", *, flags: str = "") -> str:
+    """The command that installs this package with an extra; it is on no index of packages."""
+    what = "." if extra == "" else f"'.[{extra}]'"
+    return f"pip install {flags}{' ' if flags else ''}{what} (in the checkout of slamhmr)"
+
+
+OWN = own_install()
 # Asked of an interpreter: is the module there, which version, which commit, torch's CUDA build.
 # It imports nothing but the standard library, so it runs in any environment.
 QUESTION = """
@@ -48,7 +61,7 @@ class Lack:
     """One thing that is missing, and the command or setting that gets it."""
 
     what: str  # "package 'anny' is not installed"
-    get: str  # "pip install 'slamhmr[body]'"
+    get: str  # "pip install 'anny>=0.3'"
 
 
 @dataclass(frozen=True)
@@ -83,37 +96,33 @@ class Component:
 
 # What `slamhmr doctor` asks about besides the backends, which say themselves what they lack.
 COMPONENTS: tuple[Component, ...] = (
-    Component("torch", "everything", "pip install slamhmr", True, version=">=2.6,<2.14"),
-    Component("numpy", "everything", "pip install slamhmr", True, version=">=1.26"),
-    Component("scipy", "everything", "pip install slamhmr", True, version=">=1.11"),
-    Component("roma", "everything", "pip install slamhmr", True, version=">=1.5"),
-    Component("omegaconf", "everything", "pip install slamhmr", True, version=">=2.4"),
-    Component("jaxtyping", "everything", "pip install slamhmr", True, version=">=0.3"),
-    Component("tqdm", "everything", "pip install slamhmr", True),
-    Component("safetensors", "our own weights", "pip install slamhmr", True),
+    Component("torch", "everything", OWN, True, version=">=2.6,<2.14"),
+    Component("numpy", "everything", OWN, True, version=">=1.26"),
+    Component("scipy", "everything", OWN, True, version=">=1.11"),
+    Component("roma", "everything", OWN, True, version=">=1.5"),
+    Component("omegaconf", "everything", OWN, True, version=">=2.4"),
+    Component("jaxtyping", "everything", OWN, True, version=">=0.3"),
+    Component("tqdm", "everything", OWN, True),
+    Component("safetensors", "our own weights", OWN, True),
     Component("av", "reading and writing video", "pip install 'av>=12'", True, version=">=12"),
-    Component(
-        "opencv-python-headless", "images and pictures", "pip install slamhmr", True, module="cv2"
-    ),
-    Component(
-        "ai-edge-litert", "people from pixels", "pip install slamhmr", module="ai_edge_litert"
-    ),
+    Component("opencv-python-headless", "images and pictures", OWN, True, module="cv2"),
+    Component("ai-edge-litert", "people from pixels", OWN, module="ai_edge_litert"),
     Component(
         "pycolmap",
         "the path of a travelling camera",
         "pip install 'pycolmap>=4.0,<5'",
         version=">=4.0,<5",
     ),
-    Component("submitit", "arrays of cluster jobs (batch --executor slurm)", "pip install slamhmr"),
+    Component("submitit", "arrays of cluster jobs (batch --executor slurm)", OWN),
     Component(
         "pytorch3d",
         "overlays drawn on a GPU",
-        "pip install --no-build-isolation 'slamhmr[pytorch3d]'",
+        own_install("pytorch3d", flags="--no-build-isolation"),
         version=">=0.7.4,<0.8",
     ),
-    Component("pyarrow", "parquet of a batch's results", "pip install 'slamhmr[batch]'"),
+    Component("pyarrow", "parquet of a batch's results", own_install("batch")),
     Component("smplx", "comparing body models with the official code", "pip install smplx"),
-    Component("anny", "making the default body anew", "pip install 'slamhmr[body]'"),
+    Component("anny", "making the default body anew", own_install("body")),
 )
 _WATCHED: ContextVar[list[Found] | None] = ContextVar("watched", default=None)
 
@@ -176,6 +185,35 @@ def lacking_interpreter(python: str | Path, what: str, get: str) -> list[Lack]:
     if not os.access(path, os.X_OK):
         return [Lack(f"{what}: '{python}' cannot be run", get)]
     return []
+
+
+def lacking_commit(folder: str | Path, commits: Sequence[str], what: str, get: str) -> list[Lack]:
+    """Whether a clone is at one of these commits (40 hex digits); [] where git says nothing."""
+    commit = checked_out(Path(folder).expanduser())
+    if commit is None:
+        return []
+    if commit not in commits:
+        known = " or ".join(known[:7] for known in commits)
+        return [Lack(f"{what}: '{folder}' is at commit {commit[:7]}, needed: {known}", get)]
+    _note(Found(what, f"commit {commit[:12]}"))
+    return []
+
+
+def checked_out(folder: Path) -> str | None:
+    """The commit that a clone has checked out, None where that cannot be told without git."""
+    git = folder / ".git"
+    try:
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        name = head.removeprefix("ref: ")
+        if (git / name).is_file():
+            return (git / name).read_text(encoding="utf-8").strip()
+        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = [line.split()[0] for line in packed if line.endswith(f" {name}")]
+    return found[0] if len(found) > 0 else None
 
 
 def lacking_file(

@@ -3,12 +3,13 @@
 Written to a folder as a clone would lie there. It enforces what princeton-vl/DROID-SLAM@2dfd39f
 does with what it is given (droid_slam/{droid,motion_filter,trajectory_filler,factor_graph}.py):
 names, shapes, dtypes, order, the same stream once more at the end, keyframes that are dropped.
-The "weights" are an npz with the truth.
+The "weights" are the truth, saved by torch and loaded as DROID-SLAM loads its own.
 """
 
 from pathlib import Path
 
 import numpy as np
+import torch
 
 SOURCE = """
 import weakref
@@ -96,7 +97,8 @@ class Droid:
             assert type(getattr(args, name)) is kind, (name, getattr(args, name))
         assert args.disable_vis and not args.stereo
         print(args.weights)
-        self.truth = dict(np.load(args.weights, allow_pickle=False))
+        loaded = torch.load(args.weights)
+        self.truth = {k: np.asarray(v) for k, v in loaded.items()}
         if "raises" in self.truth:
             raise RuntimeError(str(self.truth["raises"]))
         self.net, self.args = Net(), args
@@ -170,6 +172,8 @@ def write_package(folder: Path) -> Path:
 
 def write_truth(path: Path, **arrays) -> Path:
     """The fake's weights."""
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    plain = {name: np.asarray(array) for name, array in arrays.items()}
+    torch.save(
+        {k: str(v) if v.dtype.kind == "U" else torch.from_numpy(v) for k, v in plain.items()}, path
+    )
     return path

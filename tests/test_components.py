@@ -149,13 +149,13 @@ def test_a_torch_without_cuda_is_another_matter_than_no_gpu(monkeypatch):
     gpus(monkeypatch, Gpu("toy", 24.0), build=None)
     (lack,) = lacking_gpu("detect 'vitpose'", 4)
     assert "torch is installed without CUDA" in lack.what
-    assert lack.get.startswith("pip install torch")
+    assert lack.get.startswith("pip install --force-reinstall 'torch>=2.6,<2.14'")
     monkeypatch.setattr(components, "installed", lambda *_: Installed("2.4.1+cu121", None))
     assert lacking_gpu("slam 'droid'", 4, python="/envs/droid/python") == []
     monkeypatch.setattr(components, "installed", lambda *_: Installed("2.4.1+cpu", None))
     (lack,) = lacking_gpu("slam 'droid'", 4, python="/envs/droid/python")
     assert lack.what.endswith("without CUDA in the environment of '/envs/droid/python'")
-    assert lack.get.startswith("/envs/droid/python -m pip install torch")
+    assert lack.get.startswith("/envs/droid/python -m pip install --force-reinstall")
     assert lacking_gpu("detect 'rtmo'", 4, by_torch=False) == []
 
 

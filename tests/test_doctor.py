@@ -107,7 +107,7 @@ sys.exit(main(["doctor"]))
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 2, done.stderr
-    assert "--  torch: gives everything; pip install slamhmr" in done.stdout
+    assert "--  torch: gives everything; pip install . (in the checkout of slamhmr)" in done.stdout
     assert "optimize cannot run" in done.stdout
 
 

@@ -9,10 +9,10 @@ facebookresearch/pytorch3d V0.7.8, `pytorch3d/renderer/mesh/rasterize_meshes.py`
 import numpy as np
 import torch
 
-from slamhmr.components import Lack, lacking_package
+from slamhmr.components import Lack, lacking_package, own_install
 
 VERSIONS = ">=0.7.4,<0.8"
-GET = "pip install --no-build-isolation 'slamhmr[pytorch3d]'"
+GET = own_install("pytorch3d", flags="--no-build-isolation")
 
 
 def lacking(renderer: str) -> list[Lack]:

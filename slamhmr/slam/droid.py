@@ -29,9 +29,11 @@ from slamhmr.components import (
     GIB,
     Lack,
     devices,
+    lacking_commit,
     lacking_file,
     lacking_gpu,
     lacking_package,
+    own_install,
     require,
 )
 from slamhmr.errors import BackendError, ConfigError
@@ -48,7 +50,9 @@ log = logging.getLogger(__name__)
 
 SCRIPT = "droid_slam/run.py"
 RECIPE = "third_party/droid_slam/README.md"
-CLONE = "git clone --recursive https://github.com/princeton-vl/DROID-SLAM.git"
+# The pinned commit, and the older one whose calls are the same.
+COMMITS = ("2dfd39f0dcad44012ca7bbb8aa70b55edbfa9c99", "8016d2b9b72b101a3e9ac804ebf20b4c654dc291")
+CLONE = "git clone https://github.com/princeton-vl/DROID-SLAM.git"
 GET_WEIGHTS = (
     "pip install gdown; gdown 1PpqVt1H4maBa_GbPJp4NwxRsd9jk-elh, then options.droid.weights=PATH"
 )
@@ -95,11 +99,20 @@ PASSED = (
 )  # fmt: skip
 
 
+def _check_out(folder: str) -> str:
+    """The commands that bring a clone to the pinned commit."""
+    git = f"git -C {folder}"
+    return f"{git} checkout {COMMITS[0]} && {git} submodule update --init --recursive"
+
+
 def lacking(options: Options) -> list[Lack]:
     """What DROID-SLAM needs and does not have: its clone, packages, weights and a GPU."""
     code = "" if options.repository == "" else f"{options.repository}/droid_slam/droid.py"
-    clone = f"{CLONE}, then options.droid.repository=PATH ({RECIPE})"
-    lacks = lacking_file(code, "code of slam 'droid' (options.droid.repository)", clone)
+    clone = f"{CLONE} && {_check_out('DROID-SLAM')}, then options.droid.repository=PATH ({RECIPE})"
+    what = "code of slam 'droid' (options.droid.repository)"
+    lacks = lacking_file(code, what, clone)
+    if len(lacks) == 0:
+        lacks = lacking_commit(options.repository, COMMITS, what, _check_out(options.repository))
     python = options.python or None
     build = "pip install --no-build-isolation"
     here = options.repository or "DROID-SLAM"
@@ -108,7 +121,8 @@ def lacking(options: Options) -> list[Lack]:
         ("lietorch", "lietorch", f"{here}/thirdparty/lietorch"),
         ("torch_scatter", "torch-scatter", f"{here}/thirdparty/pytorch_scatter"),
     ):
-        install = f"{build} 'slamhmr[droid]', or in an environment of its own ({RECIPE})"
+        install = f"{own_install('droid', flags='--no-build-isolation')}, or in an environment of "
+        install += f"its own ({RECIPE})"
         if python is not None:
             install = f"{python} -m {build} {folder} ({RECIPE})"
         lacks += lacking_package(module, install, distribution=name, python=python)

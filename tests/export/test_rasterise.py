@@ -145,7 +145,7 @@ def test_auto_draws_on_a_gpu_where_pytorch3d_is(monkeypatch):
 
 def test_absent_pytorch3d_is_one_line_when_it_is_asked_for(monkeypatch):
     monkeypatch.setattr("slamhmr.components.installed", lambda *_: None)
-    with pytest.raises(MissingAsset, match=r"'pytorch3d' is not installed.*slamhmr\[pytorch3d\]"):
+    with pytest.raises(MissingAsset, match=r"'pytorch3d' is not installed.*\.\[pytorch3d\]"):
         require(lacking("pytorch3d"))
     assert lacking("auto") == lacking("opencv") == []
 

@@ -305,14 +305,62 @@ def test_everything_that_is_missing_is_listed(monkeypatch):
     assert all(isinstance(lack, Lack) for lack in lacks)
     text = "\n".join(f"{lack.what}; {lack.get}" for lack in lacks)
     for words in (
-        "options.droid.repository): no file is given; git clone --recursive",
-        "package 'droid_backends' is not installed; pip install --no-build-isolation",
+        "options.droid.repository): no file is given; "
+        "git clone https://github.com/princeton-vl/DROID-SLAM.git && "
+        "git -C DROID-SLAM checkout 2dfd39f0dcad44012ca7bbb8aa70b55edbfa9c99 && "
+        "git -C DROID-SLAM submodule update --init --recursive, then",
+        "torch>=2.6,<2.14' --index-url",
+        "package 'droid_backends' is not installed; pip install --no-build-isolation '.[droid]'",
         "package 'lietorch' is not installed",
         "package 'torch-scatter' is not installed",
         "options.droid.weights): no file is given; pip install gdown; gdown",
         "slam 'droid' needs a GPU",
     ):
         assert words in text
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_clone_at_another_commit_is_another_version(tmp_path, packed):
+    clone = write_package(tmp_path / "clone")
+
+    def said():
+        return [lack for lack in lacking(Options(repository=str(clone))) if "commit" in lack.what]
+
+    assert said() == []  # no clone of git: nobody can tell
+    git = clone / ".git"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    branch = git / "refs" / "heads" / "main"
+    if packed:
+        branch = git / "packed-refs"
+    mark = " refs/heads/main\n" if packed else "\n"
+    branch.write_text(f"{'ab' * 20}{mark}")
+    (lack,) = said()
+    assert lack.what.endswith(f"'{clone}' is at commit abababa, needed: 2dfd39f or 8016d2b")
+    assert lack.get.startswith(f"git -C {clone} checkout 2dfd39f0dcad")
+    branch.write_text(f"{droid.COMMITS[0]}{mark}")
+    assert said() == []
+    (git / "HEAD").write_text("ab" * 20)
+    assert len(said()) == 1
+
+
+class Payload:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (open, (str(self.file), "w"))
+
+
+@pytest.mark.parametrize("own", ["", sys.executable])
+def test_weights_with_a_payload_are_not_opened(case, tmp_path, monkeypatch, own):
+    """DROID-SLAM reads them by torch.load as it is, which before torch 2.6 runs what is inside."""
+    planted = tmp_path / "planted"
+    planting = {"a": Payload(planted)}
+    monkeypatch.setitem(globals(), "write_truth", lambda path, **_: torch.save(planting, path))
+    with pytest.raises(BackendError, match=r"droid\.pth holds no weights"):
+        case.run(python=own)
+    assert not planted.exists()
 
 
 def test_a_run_without_it_says_what_is_missing(case, monkeypatch):

@@ -31,6 +31,9 @@ def run(arrays, settings):
     """Poses of all frames, or the reason why there are none."""
     import torch
 
+    wrong = wrong_weights(settings["weights"])
+    if wrong is not None:
+        return {"refused": np.array(wrong)}
     Droid = droid_class(settings["repository"])
     frames = np.load(settings["frames"], mmap_mode="r")
     intrinsics = torch.as_tensor(np.asarray(arrays["intrinsics"]), dtype=torch.float32)
@@ -62,6 +65,27 @@ def run(arrays, settings):
         people.close(droid)
     poses = np.asarray(droid.terminate(stream()), dtype=np.float64)
     return {"poses": poses, "keyframes": np.array(keyframes)}
+
+
+def wrong_weights(path):
+    """Why the weights are not to be opened, or None: their reader runs what it finds in them.
+
+    DROID-SLAM calls torch.load without weights_only, which before torch 2.6 unpickles everything.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except TypeError:
+        return (
+            "torch " + torch.__version__ + " cannot read " + path + " without running what is "
+            "in it; torch 1.13 or newer can"
+        )
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as e:
+        return path + " holds no weights: " + " ".join(str(e).split())[:200]
+    return None
 
 
 def droid_class(repository):

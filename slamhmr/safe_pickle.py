@@ -66,12 +66,19 @@ def read_pickle(path: Path) -> Any:
 
 
 def _decompressed(raw: bytes) -> bytes:
+    """The content of all members of a compressed file; any other as it is."""
     for start, decompressor in COMPRESSED.items():
         if raw.startswith(start):
-            content: bytes = decompressor().decompress(raw, LARGEST + 1)
-            if len(content) > LARGEST:
-                raise ValueError(f"it decompresses to more than {LARGEST / 2**30:g} GiB")
-            return content
+            members: list[bytes] = []
+            while raw.startswith(start):
+                one = decompressor()
+                members.append(one.decompress(raw, LARGEST - sum(map(len, members)) + 1))
+                if sum(map(len, members)) > LARGEST:
+                    raise ValueError(f"it decompresses to more than {LARGEST / 2**30:g} GiB")
+                if not one.eof:
+                    raise EOFError("it ends too early")
+                raw = one.unused_data
+            return b"".join(members)
     return raw
 
 

@@ -3,6 +3,7 @@
 import builtins
 import bz2
 import collections
+import importlib
 import lzma
 import os
 import pickle
@@ -68,6 +69,19 @@ def test_joblib_files(tmp_path: Path, compress: object):
     path = tmp_path / "a.pkl"
     joblib.dump(CONTENT, path, compress=(compress, 3) if compress == "lzma" else compress)
     check(read_pickle(path))
+
+
+@pytest.mark.parametrize("module", ["gzip", "bz2", "lzma"])
+def test_files_of_several_members_are_read_to_their_end(tmp_path: Path, module: str):
+    compress = importlib.import_module(module).compress
+    whole = pickle.dumps(CONTENT)
+    members = compress(whole[:100]) + compress(whole[100:])
+    path = tmp_path / "a.pkl"
+    path.write_bytes(members)
+    check(read_pickle(path))
+    path.write_bytes(members[:-5])
+    with pytest.raises(InputError, match="damaged or no pickle: it ends too early"):
+        read_pickle(path)
 
 
 class Asks:

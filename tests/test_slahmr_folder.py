@@ -176,3 +176,24 @@ def test_one_line_for_everything_wrong(truth: Truth, tmp_path: Path):
     with pytest.raises(InputError, match="000001_smpl.json' lacks 'betas'"):
         import_folder(root, tmp_path / "park", truth.body)
     assert not (tmp_path / "park").exists()
+
+
+def test_a_payload_does_not_run(truth: Truth, whole: Path, tmp_path: Path):
+    """SLAHMR's cameras.npz may hold objects, which numpy would unpickle if it were let."""
+    ran = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (ran,))
+
+    tree = tmp_path / "tree"
+    shutil.copytree(whole, tree)
+    (cameras,) = tree.rglob("cameras.npz")
+    with np.load(cameras) as file:
+        arrays = dict(file)
+    np.savez(cameras, **{**arrays, "w2c": np.array([Payload()], dtype=object)})
+    with pytest.raises(InputError):
+        import_folder(tree, tmp_path / "park", truth.body)
+    assert not ran.exists()
+    np.load(cameras, allow_pickle=True)["w2c"]
+    assert ran.exists(), "the payload is none"

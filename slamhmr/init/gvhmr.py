@@ -8,7 +8,6 @@ Source: zju3dv/GVHMR@cb702cd tools/demo/demo.py, hmr4d/model/gvhmr/gvhmr_pl_demo
 hmr4d/model/gvhmr/pipeline/gvhmr_pipeline.py.
 """
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,12 +110,13 @@ def initialise(
 
 def _load(path: Path) -> dict[str, Any]:
     """Content of the file, tensors and containers only: nothing in it is run."""
+    from slamhmr.safe_pickle import DAMAGE
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as e:
-        raise InputError(
-            f"'{path}' is no file of tensors that can be read safely: {str(e).splitlines()[0]}"
-        ) from e
+    except (*DAMAGE, RuntimeError) as e:
+        why = " ".join(str(e).split())[:200] or type(e).__name__
+        raise InputError(f"'{path}' is no file of tensors that can be read safely: {why}") from e
     if not isinstance(content, dict):
         raise InputError(f"'{path}' holds a {type(content).__name__}, not GVHMR's results")
     return content

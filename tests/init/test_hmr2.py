@@ -93,3 +93,21 @@ def test_one_line_for_everything_wrong(truth: Truth, tmp_path: Path):
     options_of(tmp_path / "d.pkl", content)
     with pytest.raises(InputError, match=r"'smpl.body_pose' of track 1 in frame 0 has shape"):
         initialise(seen, truth.cameras, truth.body, options)
+
+
+def test_a_payload_does_not_run(truth: Truth, tmp_path: Path):
+    joblib = pytest.importorskip("joblib", reason="package joblib is not installed")
+    ran = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (ran,))
+
+    content = phalp_frames(truth)
+    next(iter(content.values()))["smpl"] = Payload()
+    joblib.dump(content, tmp_path / "demo_v.pkl", compress=3)
+    with pytest.raises(InputError, match="refused|asks for"):
+        initialise(
+            truth.observations, truth.cameras, truth.body, Options(str(tmp_path / "demo_v.pkl"))
+        )
+    assert not ran.exists()

@@ -135,3 +135,16 @@ def test_one_line_for_everything_wrong(truth: Truth, tmp_path: Path):
     content = results(truth, {1: EVERYBODY[1]})
     with pytest.raises(InputError, match="person 1 of the observations is on none of its 1 tracks"):
         start(write(path, content))
+
+
+def test_a_payload_does_not_run(truth: Truth, tmp_path: Path):
+    ran = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (ran,))
+
+    options = write(tmp_path / "results.pkl", results(truth, EVERYBODY) | {"timings": Payload()})
+    with pytest.raises(InputError, match="refused|asks for"):
+        initialise(truth.observations, truth.cameras, truth.body, options)
+    assert not ran.exists()

@@ -118,6 +118,12 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what is installed, what is missing, what it gives")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--config", type=Path, action="append", default=[], metavar="FILE")
+    doctor.add_argument(
+        "--seq",
+        type=Path,
+        metavar="DIR",
+        help="also say what optimize would lack for this directory",
+    )
     doctor.add_argument("overrides", nargs="*", metavar="key=value", help="as for optimize")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -313,9 +319,10 @@ def _doctor(options: argparse.Namespace) -> int:
     from slamhmr.doctor import diagnose
     from slamhmr.doctor_page import page
 
-    findings = diagnose(options.config, options.overrides)
+    findings = diagnose(options.config, options.overrides, options.seq)
     print(json.dumps(findings, indent=2) if options.json else page(findings))
-    return 0 if findings["complete"] else 2
+    lacks = findings.get("sequence", {}).get("lacks", "")
+    return 0 if findings["complete"] and lacks == "" else 2
 
 
 def _tell(outcome: "Outcome") -> int:

@@ -9,13 +9,17 @@ from slamhmr.artifacts import content_hash
 ROOT = Path(__file__).parents[1]
 OURS = ("slamhmr", "priors")
 DATA = ("slamhmr/assets/*.npz", "priors/weights/*")  # read by name, so no import tells of them
+# Run by name in environments of their own: beside the package in a checkout, else inside it.
+SCRIPTS = ("third_party/*/*.py", "slamhmr/third_party/*/*.py")
+RUNS_SCRIPTS = "slamhmr.foreign"
 
 
 @functools.cache
 def code_hash(*entries: str) -> str:
     """Hash of the modules `entries` ("slamhmr.stages"), all of ours that they import, and our data.
 
-    Imports inside functions count; modules that are only named in strings do not.
+    Imports inside functions count; modules that are only named in strings do not, but for the
+    scripts of `third_party`, which belong to whoever imports `slamhmr.foreign`.
     """
     found: set[Path] = set()
     waiting = list(entries)
@@ -24,7 +28,8 @@ def code_hash(*entries: str) -> str:
         if path is not None and path not in found:
             found.add(path)
             waiting.extend(imports_of(path))
-    data = [path for pattern in DATA for path in ROOT.glob(pattern) if path.is_file()]
+    patterns = (*DATA, *SCRIPTS) if source_of(RUNS_SCRIPTS) in found else DATA
+    data = [path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()]
     return content_hash(sorted(found) + sorted(data))
 
 

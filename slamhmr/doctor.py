@@ -39,11 +39,14 @@ ANSWER_S = 10.0  # s that a program may take to tell its version
 Findings = dict[str, Any]
 
 
-def diagnose(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Findings:
+def diagnose(
+    files: Sequence[Path] = (), overrides: Sequence[str] = (), sequence: Path | None = None
+) -> Findings:
     """Everything found, as JSON's types; `complete` is whether `optimize` can run at all.
 
     `files` and `overrides` are those of `optimize`: backends are asked with these options, so the
-    weights that they name are looked at too. Raises ConfigError for settings that are wrong.
+    weights that they name are looked at too. With a `sequence` directory, what `optimize` would say
+    of it before any work stands in `sequence`. Raises ConfigError for settings that are wrong.
     """
     packages = [_package(component) for component in COMPONENTS]
     complete = not any(found["needed"] and len(found["lacks"]) > 0 for found in packages)
@@ -62,8 +65,23 @@ def diagnose(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Findi
     if complete:
         from slamhmr.config import load_config
 
-        findings["backends"] = _backends(load_config(files, overrides))
+        config = load_config(files, overrides)
+        findings["backends"] = _backends(config)
+        if sequence is not None:
+            findings["sequence"] = _sequence(sequence, config)
     return {**findings, "complete": complete, "verdict": _verdict(findings, complete)}
+
+
+def _sequence(folder: Path, config: "Config") -> Findings:
+    """What a run of all steps on a sequence directory lacks; "" if it can begin."""
+    from slamhmr.errors import InputError, MissingAsset
+    from slamhmr.preflight import checked_clip
+
+    try:
+        checked_clip(folder, config, folder, overwrite=True)
+    except (InputError, MissingAsset) as e:
+        return {"folder": str(folder), "lacks": str(e)}
+    return {"folder": str(folder), "lacks": ""}
 
 
 def _package(component: Component) -> Findings:

@@ -29,7 +29,13 @@ def page(findings: Findings) -> str:
     if len(findings["backends"]) > 0:
         lines += ["", "backends, asked with the settings given here (doctor key=value ...)"]
         lines += [line for row in findings["backends"] for line in _backend(row)]
-    return "\n".join([*lines, "", findings["verdict"]])
+    lines += ["", findings["verdict"]]
+    asked = findings.get("sequence")
+    if asked is not None:
+        lines += [
+            f"{asked['folder']}: {asked['lacks'] or 'nothing is missing, optimize can begin'}"
+        ]
+    return "\n".join(lines)
 
 
 def _package(row: Findings) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sequences import FakeSteps, make_state, write_sequence, write_video
 
-from slamhmr import cli, components
+from slamhmr import __version__, cli, components
 from slamhmr.errors import BackendError, InputError
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +44,13 @@ assert not heavy, heavy
     assert all(
         name in done.stdout for name in ("optimize", "demo", "synth", "eval", "bench", "doctor")
     )
+
+
+def test_the_package_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "slamhmr", "--version"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (0, f"slamhmr {__version__}\n"), done.stderr
 
 
 def test_help_is_quick():

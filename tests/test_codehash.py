@@ -45,3 +45,21 @@ def test_stages_depend_on_the_solver_and_not_on_the_detector():
     names = {str(path.relative_to(codehash.ROOT)) for path in found}
     assert {"slamhmr/solve/levenberg.py", "slamhmr/terms/data.py", "slamhmr/body.py"} <= names
     assert not any(name.startswith("slamhmr/detect") for name in names)
+
+
+def test_scripts_of_other_environments_belong_to_who_runs_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(codehash, "ROOT", tmp_path)
+    package, script = tmp_path / "slamhmr", tmp_path / "third_party" / "droid_slam" / "run.py"
+    package.mkdir()
+    script.parent.mkdir(parents=True)
+    (package / "foreign.py").write_text("x = 1\n")
+    (package / "camera.py").write_text("from slamhmr.foreign import x\n")
+    (package / "other.py").write_text("x = 1\n")
+    found = []
+    for text in ("1", "2"):
+        script.write_text(text)
+        codehash.code_hash.cache_clear()
+        codehash.imports_of.cache_clear()
+        found.append([codehash.code_hash(f"slamhmr.{name}") for name in ("camera", "other")])
+    assert found[0][0] != found[1][0]
+    assert found[0][1] == found[1][1]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sequences import write_sequence
 
 from slamhmr import cli, components, doctor
 from slamhmr.components import Gpu, Installed
@@ -114,3 +115,15 @@ sys.exit(main(["doctor"]))
 def test_wrong_settings_are_refused(capsys):
     assert cli.main(["doctor", "options.wham.chekpoint=x"]) == 2
     assert "did you mean 'checkpoint'" in capsys.readouterr().err
+
+
+def test_a_sequence_is_asked_as_optimize_would(tmp_path, capsys):
+    assert cli.main(["doctor", "--seq", str(tmp_path / "none")]) == 2
+    asked = capsys.readouterr().out
+    assert cli.main(["optimize", "--seq", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.removeprefix("slamhmr: error: ") in asked
+    clip = write_sequence(tmp_path / "clip", initial=False)
+    assert cli.main(["doctor", "--seq", str(clip)]) == 0
+    assert capsys.readouterr().out.endswith(f"{clip}: nothing is missing, optimize can begin\n")
+    assert cli.main(["doctor", "--seq", str(clip), "slam=droid"]) == 2
+    assert f"{clip}: 7 things are missing, nothing was started" in capsys.readouterr().out

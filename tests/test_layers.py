@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("feedforward",),
     ("demo", "bench", "batch"),
     ("cli",),
+    ("__main__",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # body.load_body hands a file to its readers at call time; they make the class it declares.

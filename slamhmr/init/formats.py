@@ -17,7 +17,8 @@ from slamhmr.errors import InputError
 from slamhmr.types import Observations
 
 # Rest position of the pelvis joint of the neutral models at mean shape, m, for bodies that are not
-# theirs: SMPL's as in `tcmr`; SMPL-X's from memory of its file, not checked here.
+# theirs: SMPL's as in `tcmr`; SMPL-X's as in `SMPLX_REST_WORLD` of kimodo's
+# web/src/rigs.js ("from J_regressor @ v_template").
 # `placing.on_picture` takes off what is wrong with it.
 PELVIS = {"smpl": (-0.0018, -0.2233, 0.0282), "smplx": (0.0031, -0.3514, 0.0120)}
 TRAINED_FPS = 30.0

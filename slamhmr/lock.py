@@ -1,11 +1,13 @@
 """One process works in a run folder: a lock that the kernel frees, and that beats for other hosts.
 
-On one host flock tells who is alive. Across hosts it may not (network file systems differ), so the
-holder writes a number that grows; one that stands still for `DEAD_BEATS` is a dead one's, whose
-folder is taken over: a job that was killed with its node is requeued elsewhere and must go on.
-Only the file's content is compared, no clocks.
+On one host flock tells who is alive. Across hosts it may not: network file systems let everybody
+in, keep out everybody for as long as a dead host's lease runs, or know no flock. So the holder
+writes a number that grows; one that stands still for `DEAD_BEATS` is a dead one's, whose folder is
+taken over: a job that was killed with its node is requeued elsewhere and must go on. Who was only
+taken for dead finds another's token, and stops. Only contents are compared, no clocks.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -37,25 +39,33 @@ class Lock:
 
     def __post_init__(self) -> None:
         self._token = secrets.token_hex(8)
-        self._taken = False  # by another host, while this process stood still
         self._write(0)
         self._beats = threading.Thread(target=self._beat, name="lock", daemon=True)
+
+    def start(self) -> "Lock":
+        """Beat from now on."""
         self._beats.start()
+        return self
 
     def release(self) -> None:
         """Let others in."""
         self._released.set()
-        self._beats.join()
-        if not self._taken:
+        if self._beats.is_alive():
+            self._beats.join()
+        if self.ours():
             self.path.unlink(missing_ok=True)
         os.close(self.handle)
+
+    def ours(self) -> bool:
+        """Whether nobody has taken the folder over, as the file says that has the name now."""
+        holder = _named(self.path)
+        return holder is not None and holder["token"] == self._token
 
     def _beat(self) -> None:
         number = 0
         while not self._released.wait(BEAT_S):
-            holder = _holder(self.handle)
+            holder = _named(self.path)
             if holder is not None and holder["token"] != self._token:
-                self._taken = True
                 LOG.error("%s, who took us for dead: stopping", _in_use(self.path, holder))
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
@@ -93,26 +103,53 @@ def _tried(path: Path) -> tuple[Lock | None, dict[str, Any] | None]:
     """The lock, or who has it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = _holder(handle)
-            os.close(handle)
-            return None, holder
+        free = flocked(handle)
+        holder = _holder(handle)
         if not path.exists() or os.fstat(handle).st_ino != path.stat().st_ino:
             os.close(handle)  # the former holder removed it in between
             continue
-        holder = _holder(handle)
-        if holder is not None and holder["host"] != socket.gethostname():
-            lives = _beats(path, holder)
-            if lives or not path.exists():
+        here = holder is not None and holder["host"] == socket.gethostname()
+        if free is False and (holder is None or here):
+            os.close(handle)
+            return None, holder
+        if holder is not None and (free is not True or not here):
+            if _beats(path, holder):
                 os.close(handle)
-                if lives:
-                    return None, holder
+                return None, holder
+            if free is False:  # a dead host's, which the file server has not forgotten
+                path.unlink(missing_ok=True)
+            if free is False or not path.exists():
+                os.close(handle)
                 continue
         if holder is not None:
             LOG.info("taking over the lock of dead process %s on %s", holder["pid"], holder["host"])
-        return Lock(path, handle), None
+        lock = Lock(path, handle)
+        if free is None and not _settled(lock):
+            return None, _named(path)
+        return lock.start(), None
+
+
+def flocked(handle: int) -> bool | None:
+    """Whether the file could be locked; None where its file system knows no flock."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        if e.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
+            LOG.debug("this file system knows no flock: %s", e)
+            return None
+        if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _settled(lock: Lock) -> bool:
+    """Whether a lock without flock is still ours once all who wrote at the same time have."""
+    time.sleep(min(LOOK_S, BEAT_S))
+    if lock.ours():
+        return True
+    lock.release()
+    return False
 
 
 def _beats(path: Path, holder: dict[str, Any]) -> bool:
@@ -121,23 +158,30 @@ def _beats(path: Path, holder: dict[str, Any]) -> bool:
     until = time.monotonic() + DEAD_BEATS * BEAT_S
     while time.monotonic() < until:
         time.sleep(min(LOOK_S, BEAT_S))
-        try:
-            handle = os.open(path, os.O_RDONLY)  # opened anew: network file systems look again then
-        except FileNotFoundError:
+        if not path.exists():
             return False  # released
-        try:
-            if _holder(handle) != holder:
-                return True
-        finally:
-            os.close(handle)
+        if _named(path) not in (None, holder):
+            return True
     return False
+
+
+def _named(path: Path) -> dict[str, Any] | None:
+    """Who stands in the file, opened anew: network file systems look again then."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return _holder(handle)
+    finally:
+        os.close(handle)
 
 
 def _holder(handle: int) -> dict[str, Any] | None:
     try:
         content = json.loads(os.pread(handle, 4096, 0))
         return {name: content.get(name) for name in ("pid", "host", "beat", "token")}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

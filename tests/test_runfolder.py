@@ -1,4 +1,6 @@
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -233,6 +235,71 @@ def test_the_lock_of_another_host_is_respected_while_it_beats(tmp_path, monkeypa
             time.sleep(0.3)
             assert json.loads(path.read_text())["beat"] > first["beat"]
         assert not path.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_without_flock_the_beats_tell(tmp_path, monkeypatch, number):
+    """Lustre without -o flock, NFS without its lock daemon."""
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    monkeypatch.setattr(lock.fcntl, "flock", refusing(number))
+    path = tmp_path / LOCK
+    with RunFolder(tmp_path):
+        with pytest.raises(InputError, match=f"in use by process {os.getpid()}"):
+            RunFolder(tmp_path).__enter__()
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert not path.exists()
+    path.write_text(json.dumps({"pid": 7, "host": socket.gethostname(), "beat": 3}))
+    with RunFolder(tmp_path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_of_two_at_once_without_flock_one_gets_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    monkeypatch.setattr(lock.fcntl, "flock", refusing(errno.ENOLCK))
+    held, refused, both = [], [], threading.Barrier(2)
+
+    def run():
+        both.wait()
+        try:
+            held.append(lock.acquire(tmp_path / LOCK))
+        except InputError as e:
+            refused.append(e)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(held) == len(refused) == 1
+    held[0].release()
+
+
+def test_a_lock_that_the_server_keeps_for_a_dead_host_is_taken_over(tmp_path, monkeypatch):
+    """NFS: the lease of a node that died holds on while its job is requeued elsewhere."""
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    path = tmp_path / LOCK
+    path.write_text(json.dumps({"pid": 7, "host": "elsewhere", "beat": 3, "token": "x"}))
+    former = path.stat().st_ino
+    flock = fcntl.flock
+
+    def kept(handle, operation):
+        if os.fstat(handle).st_ino == former:
+            raise BlockingIOError(errno.EWOULDBLOCK, "held")
+        return flock(handle, operation)
+
+    monkeypatch.setattr(lock.fcntl, "flock", kept)
+    with (
+        path.open(),
+        RunFolder(tmp_path),
+    ):  # open: so that the number of its inode is not used again
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def refusing(number):
+    def flock(handle, operation):
+        raise OSError(number, os.strerror(number))
+
+    return flock
 
 
 def test_who_was_taken_for_dead_stops_and_leaves_the_lock(tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ Only the standard library: a worker is small beside the run that it watches.
 """
 
 import dataclasses
-import fcntl
 import json
 import os
 import socket
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from slamhmr.atomic import write_text
 from slamhmr.errors import InputError
+from slamhmr.lock import flocked
 
 BATCH = "batch.json"
 SCHEMA_VERSION = 1
@@ -160,14 +160,13 @@ def environment(**variables: str) -> dict[str, str]:
 def locked(path: Path) -> Iterator[bool]:
     """Hold the lock file `path`, or yield False if another process holds it.
 
-    The kernel lets go when the process dies. The file stays: removing it would race.
+    The kernel lets go when the process dies. The file stays: removing it would race. Where the file
+    system knows no flock everybody gets it; run folders have locks that do without.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if flocked(handle) is False:
             yield False
             return
         os.ftruncate(handle, 0)

@@ -25,7 +25,8 @@ from slamhmr.errors import ConfigError, InputError
 
 LOG = logging.getLogger(__name__)
 LOCK = ".lock"
-COMMAND = [sys.executable, "-m", "slamhmr.cli", "optimize"]
+# A run folder that is in use is waited for: by its former child, which is dying, or by a user.
+COMMAND = [sys.executable, "-m", "slamhmr.cli", "optimize", "--wait"]
 AFRESH = ("waiting", "preempted", "lost")  # what is run without --retry
 RETRIES = {"failed": FAILED, **{word: (word,) for word in ("lost", "below", "refused", "input")}}
 

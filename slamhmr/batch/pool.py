@@ -12,6 +12,8 @@ from slamhmr.batch.folder import (
     Batch,
     Job,
     environment,
+    job_path,
+    locked,
     read_job,
     worker_command,
     write_job,
@@ -117,7 +119,9 @@ class Pool:
             words = f"its worker ended with code {code} before it began"
             name = self.batch.sequences[index].name
             job = Job(index, name, "failed", attempt=attempt, reason=words)
-            write_job(self.batch.folder, job)
+            with locked(job_path(self.batch.folder, index, ".lock")) as mine:
+                if mine:
+                    write_job(self.batch.folder, job)
         if job is None or job.state == "running":
             name = self.batch.sequences[index].name
             LOG.info("[%d/%d] %s: its worker ended without a word", number, total, name)

@@ -108,8 +108,9 @@ def read_jobs(batch: Batch) -> list[Job]:
 def _now(job: Job, sent: tuple[str, float] | None, queue: Queue) -> Now:
     if job.state == "running":
         return _if_running(job, queue)
-    newer = sent is not None and sent[1] > (job.started or 0.0)  # submitted, not begun since
     task = sent[0] if sent is not None else None
+    # Submitted, not begun since. Clocks of two hosts are compared only where ids say nothing.
+    newer = sent is not None and task != job.slurm_job and sent[1] > (job.started or 0.0)
     if newer and not queue.known:
         return Now(job, "waiting", f"submitted as {task}; {queue.why}", queued=True)
     if task is not None and task in queue.tasks and (newer or job.state == "preempted"):

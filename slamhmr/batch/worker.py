@@ -101,15 +101,25 @@ def _run_job(folder: Path, index: int, signals: Signals, bell: Bell, *, slurm: b
     batch = read_batch(folder)
     if not 0 <= index < len(batch.sequences):
         raise InputError(f"index {index}: '{folder}' has {len(batch.sequences)} sequences")
+    own = slurm_job() if slurm else None
     with locked(job_path(folder, index, ".lock")) as mine:
         before = read_job(folder, index)
-        if not mine:
+        if not mine and not _was_us(before, own):
             print(f"job {index} is run by another worker", file=sys.stderr)
             return 0
         if before is not None and before.state == "done":
             return 0
-        job = _begin(batch, index, before, slurm_job() if slurm else None)
+        job = _begin(batch, index, before, own)
         return _attempt(batch, job, signals, bell)
+
+
+def _was_us(before: Job | None, own: str | None) -> bool:
+    """Whether the job's lock is held for a former run of our own Slurm job.
+
+    Slurm runs a job once at a time: it has died with its node, whose lease on the lock still runs.
+    """
+    same = before is not None and own is not None and before.slurm_job == own
+    return same and before is not None and before.host != socket.gethostname()
 
 
 def slurm_job() -> str | None:

@@ -11,6 +11,7 @@ from slamhmr.batch.states import alive, ask_squeue, current, outcome, started_ti
 HERE = socket.gethostname()
 BASE = Job(0, "s", "running", attempt=1, host=HERE, pid=1, started=100.0, slurm_job="7_0")
 OLD, NEW = 50.0, 200.0  # submitted before and after the attempt began
+SAME = 150.0  # the attempt's own submission, by another clock
 CASES = {  # job, submitted at, state in the queue (None: not in it) -> state, startable
     "running": (BASE, OLD, "RUNNING", "running", False),
     "its node died, the queue has it again": (BASE, OLD, "PENDING", "waiting", False),
@@ -20,6 +21,13 @@ CASES = {  # job, submitted at, state in the queue (None: not in it) -> state, s
     "preempted": (replace(BASE, state="preempted"), OLD, None, "preempted", True),
     "done": (replace(BASE, state="done"), OLD, "COMPLETING", "done", True),
     "failed, and again": (replace(BASE, state="failed"), NEW, "PENDING", "waiting", False),
+    "failed, by a node whose clock is behind": (
+        replace(BASE, state="failed"),
+        SAME,
+        None,
+        "failed",
+        True,
+    ),
     "failed, ending": (replace(BASE, state="failed"), OLD, "COMPLETING", "failed", True),
     "never begun": (None, NEW, "PENDING", "waiting", False),
     "never begun, gone": (None, NEW, None, "lost", True),
@@ -34,8 +42,10 @@ def test_files_and_queue_together_tell_the_state(tmp_path, monkeypatch, case):
     if job is not None:
         write_job(batch.folder, job)
     if submitted is not None:
-        write_submission(batch.folder, Submission("7", {"7_0": 0}, submitted))
-    write_program(tmp_path / "bin", "squeue", "" if word is None else f"echo '7_0|{word}'")
+        array = "8" if submitted == NEW else "7"
+        write_submission(batch.folder, Submission(array, {f"{array}_0": 0}, submitted))
+        word = None if word is None else f"{array}_0|{word}"
+    write_program(tmp_path / "bin", "squeue", "" if word is None else f"echo '{word}'")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     (now,) = current(batch)
     assert (now.state, now.startable) == (state, startable)
@@ -47,7 +57,8 @@ def test_what_nobody_can_tell_is_not_started_twice(tmp_path, monkeypatch, case):
     batch = make_batch(tmp_path, s="0")
     if job is not None:
         write_job(batch.folder, job)
-    write_submission(batch.folder, Submission("7", {"7_0": 0}, submitted))
+    array = "8" if submitted == NEW else "7"
+    write_submission(batch.folder, Submission(array, {f"{array}_0": 0}, submitted))
     monkeypatch.setenv("PATH", str(tmp_path))
     (now,) = current(batch)
     assert not now.startable

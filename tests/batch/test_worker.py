@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from batches import make_batch, raw_job, ready, runs, start_worker, wait_until, write_program
 
-from slamhmr.batch.folder import read_batch, write_batch
+from slamhmr.batch.folder import Job, job_path, locked, read_batch, write_batch, write_job
 from slamhmr.batch.states import current, started_ticks
 from slamhmr.batch.worker import main
 
@@ -88,6 +88,18 @@ def test_a_second_worker_leaves_the_job_alone(tmp_path):
     assert raw_job(batch, 0)["pid"] == first.pid
     first.terminate()
     assert first.wait() == 75
+
+
+@pytest.mark.parametrize("task", ["3", "4"])
+def test_a_job_requeued_from_a_dead_node_does_not_wait_for_its_lease(tmp_path, task):
+    """NFS holds the lock of a node that died; Slurm runs a job once at a time."""
+    batch = make_batch(tmp_path, good="0")
+    former = Job(0, "good", "running", attempt=1, host="dead", pid=7, slurm_job="7_3", started=1.0)
+    write_job(batch.folder, former)
+    slurm = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": task}
+    with locked(job_path(batch.folder, 0, ".lock")):
+        assert start_worker(batch, 0, "--slurm", **slurm).wait() == 0
+    assert raw_job(batch, 0)["state"] == ("done" if task == "3" else "running")
 
 
 @pytest.mark.parametrize(

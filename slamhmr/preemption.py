@@ -4,12 +4,15 @@ Outside the solver a signal ends the step under way at once: its file is not wri
 finished steps are. Inside, it waits for the end of the iteration, after which a checkpoint is
 written. Where neither happens in `PATIENCE` seconds (a library that does not return to Python), the
 process ends itself: files are written whole or not at all, so that nothing is lost but the step.
+After SIGUSR1 it may take what `GRACE` in the environment says: the time a cluster was asked for.
 """
 
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +21,8 @@ from slamhmr.errors import REQUEUE, Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 PATIENCE = 25.0  # s; Slurm and most others send SIGKILL after 30
+GRACE = "SLAMHMR_GRACE_S"  # s from SIGUSR1 to the end of a cluster's job
+RESERVE = 10.0  # s of them that are left to who watches this process
 
 
 class Watch:
@@ -88,6 +93,15 @@ def preemptible(patience: float = PATIENCE) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _patience(number: int, patience: float) -> float:
+    """Seconds that a step may take after a signal."""
+    try:
+        grace = float(os.environ.get(GRACE, "0"))
+    except ValueError:
+        grace = 0.0
+    return max(patience, grace - RESERVE) if number == signal.SIGUSR1 else patience
+
+
 def _last_resort(patience: float) -> Callable[[], None]:
     """Ends the process `patience` s after a signal, if it still runs; returns what calls it off.
 
@@ -100,19 +114,25 @@ def _last_resort(patience: float) -> Callable[[], None]:
     done = threading.Event()
 
     def wait() -> None:
+        began = until = float("inf")
         while True:
-            heard = os.read(reading, 1)
-            if done.is_set() or len(heard) == 0:
+            left = None if until == float("inf") else max(0.0, until - time.monotonic())
+            told = len(select.select([reading], [], [], left)[0]) > 0
+            heard = os.read(reading, 1) if told else b""
+            if done.is_set() or (told and len(heard) == 0):
                 os.close(reading)
                 return
-            if heard[0] in SIGNALS and not done.wait(patience):
+            now = time.monotonic()
+            if not told:
                 print(
-                    f"slamhmr: preempted: no word from the step under way for {patience:g} s; "
+                    f"slamhmr: preempted: no word from the step under way for {now - began:.1f} s; "
                     "finished steps are kept, run again to go on",
                     file=sys.stderr,
                     flush=True,
                 )
                 os._exit(REQUEUE)
+            if heard[0] in SIGNALS:
+                began, until = min(began, now), min(until, now + _patience(heard[0], patience))
 
     watcher = threading.Thread(target=wait, name="preemption", daemon=True)
     watcher.start()

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import scenes
 from scenes import run_python, start_python
 
 from slamhmr.errors import Preempted
@@ -69,6 +70,21 @@ def test_a_library_that_does_not_come_back_is_left_behind():
     assert process.returncode == 75
     assert time.monotonic() - began < 5
     assert "no word from the step under way for 0.5 s" in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals of Linux")
+def test_a_cluster_that_was_asked_for_time_gives_it_but_not_after_sigterm(monkeypatch):
+    monkeypatch.setitem(scenes.ENVIRONMENT, "SLAMHMR_GRACE_S", "30")  # the watcher keeps 10
+    process = start_python(STUCK)
+    assert process.stdout.readline() == "in a library\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGUSR1)
+    time.sleep(1.0)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 75
+    assert "no word from the step under way for 1." in errors
 
 
 def test_other_threads_are_left_alone():

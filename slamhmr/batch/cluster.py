@@ -14,12 +14,14 @@ from slamhmr.batch.folder import (
     Batch,
     Submission,
     import_path,
+    job_name,
     worker_command,
     write_submission,
 )
 from slamhmr.batch.sizes import GIB, need
 from slamhmr.config import build, config_folder, parse_overrides, read_yaml, suggestion
 from slamhmr.errors import BackendError, ConfigError, MissingAsset
+from slamhmr.preemption import GRACE, PATIENCE
 
 FOLDER = "cluster"  # in configs/; also what overrides begin with
 MARGIN = 1.25  # of the memory asked for over the estimate: a job above it is killed
@@ -37,7 +39,7 @@ class ClusterConfig:
     cpus: int | None = None  # per sequence; null: as many as it has threads
     memory_gib: float | None = None  # per sequence; null: estimated from the largest one
     time_min: int = 240  # wall clock of one attempt; what is not done then goes on in the next
-    parallel: int = 100  # sequences at once
+    parallel: int = 100  # sequences at once, in all arrays of a submission together
     array_size: int = 1000  # tasks in one array; Slurm's MaxArraySize is 1001 unless set
     signal_s: int = 120  # before the end of the time (and of a grace time) to checkpoint
     requeue: bool = True  # may be run again by Slurm when preempted or when its node dies
@@ -58,9 +60,10 @@ def load_cluster(name: str, overrides: Sequence[str]) -> ClusterConfig:
     build(ClusterConfig, content, str(path))  # so that an error names the file
     given: dict[str, Any] = parse_overrides(overrides).get(FOLDER, {})
     cluster = build(ClusterConfig, {**content, **given}, FOLDER)
-    for key in ("time_min", "parallel", "array_size", "signal_s"):
-        if getattr(cluster, key) < 1:
-            raise ConfigError(f"{FOLDER}.{key}={getattr(cluster, key)}: at least 1 is needed")
+    least = {"time_min": 1, "parallel": 1, "array_size": 1, "signal_s": int(PATIENCE) + 5}
+    for key, value in least.items():
+        if getattr(cluster, key) < value:
+            raise ConfigError(f"{FOLDER}.{key}={getattr(cluster, key)}: at least {value} is needed")
     return cluster
 
 
@@ -69,7 +72,7 @@ def sbatch_options(batch: Batch, indices: Sequence[int], cluster: ClusterConfig)
     largest = max(need(batch.sequences[index], batch.threads) for index in indices)
     memory = cluster.memory_gib or math.ceil(MARGIN * largest / GIB)
     options: dict[str, Any] = {
-        "job-name": f"slamhmr-{batch.folder.name}",
+        "job-name": job_name(batch.folder),
         "partition": cluster.partition,
         "account": cluster.account,
         "qos": cluster.qos,
@@ -97,8 +100,8 @@ def array_script(batch: Batch, indices: Sequence[int], cluster: ClusterConfig) -
     last = min(len(indices), cluster.array_size) - 1
     options = {
         **sbatch_options(batch, indices, cluster),
-        "array": f"0-{last}%{cluster.parallel}",
-        "output": str(batch.folder / "logs" / "slurm-%A_%a.txt"),
+        "array": f"0-{last}%{at_once(len(indices), cluster)}",
+        "output": f"{str(batch.folder).replace('%', '%%')}/logs/slurm-%A_%a.txt",
     }
     flags = [
         f"#SBATCH --{key}" + ("" if value is True else f"={shlex.quote(str(value))}")
@@ -118,25 +121,44 @@ def array_script(batch: Batch, indices: Sequence[int], cluster: ClusterConfig) -
     )
 
 
+def at_once(count: int, cluster: ClusterConfig) -> int:
+    """Tasks that each array of `count` sequences may run at once, so that all keep to `parallel`.
+
+    Raises ConfigError where there would be more arrays than that.
+    """
+    arrays = math.ceil(count / cluster.array_size)
+    if arrays > cluster.parallel:
+        raise ConfigError(
+            f"{FOLDER}.parallel={cluster.parallel}: {count} sequences are {arrays} arrays of "
+            f"{FOLDER}.array_size={cluster.array_size}, which run at once; raise one of the two "
+            "(scontrol show config tells MaxArraySize), or submit fewer sequences"
+        )
+    return cluster.parallel // max(arrays, 1)
+
+
 def _how_to_submit(count: int, cluster: ClusterConfig) -> list[str]:
     """Comments on how an array that is too long is handed over in pieces."""
     size = cluster.array_size
     if count <= size:
         return []
+    share = at_once(count, cluster)
     pieces = [
-        f"#   sbatch --array=0-{min(size, count - first) - 1}%{cluster.parallel} THIS_FILE {first}"
+        f"#   sbatch --array=0-{min(size, count - first) - 1}%{share} THIS_FILE {first}"
         for first in range(0, count, size)
     ]
     return [f"# {count} sequences, {size} to an array (cluster.array_size):", *pieces]
 
 
 def setup_lines(cluster: ClusterConfig) -> list[str]:
-    """Shell lines before the worker; a checkout that is not installed is put on the path."""
+    """Shell lines before the worker; a checkout that is not installed is put on the path.
+
+    The first of `setup` that fails ends the job.
+    """
+    lines = ["set -e", *cluster.setup, f"export {GRACE}={cluster.signal_s}"]
     path = import_path()
-    if path is None:
-        return cluster.setup
-    export = f"export PYTHONPATH={shlex.quote(path)}${{PYTHONPATH:+:$PYTHONPATH}}"
-    return [*cluster.setup, export]
+    if path is not None:
+        lines.append(f"export PYTHONPATH={shlex.quote(path)}${{PYTHONPATH:+:$PYTHONPATH}}")
+    return lines
 
 
 def become_worker(folder: str, index: int) -> None:
@@ -156,18 +178,21 @@ def submit(batch: Batch, indices: Sequence[int], cluster: ClusterConfig) -> list
     Raises MissingAsset without submitit or Slurm, BackendError if Slurm refuses.
     """
     submitted = []
+    share = at_once(len(indices), cluster)
     for first in range(0, len(indices), cluster.array_size):
         piece = list(indices[first : first + cluster.array_size])
         began = time.time()
-        tasks = _submit_array(batch, piece, cluster)
+        tasks = _submit_array(batch, piece, cluster, share)
         job = tasks[0].split("_")[0]
         write_submission(batch.folder, Submission(job, dict(zip(tasks, piece, strict=True)), began))
         submitted.append(job)
     return submitted
 
 
-def _submit_array(batch: Batch, indices: list[int], cluster: ClusterConfig) -> list[str]:
-    """Task ids of one array, in the order of `indices`."""
+def _submit_array(
+    batch: Batch, indices: list[int], cluster: ClusterConfig, share: int
+) -> list[str]:
+    """Task ids of one array, `share` of which may run at once, in the order of `indices`."""
     try:
         import submitit
     except ImportError as e:
@@ -184,7 +209,7 @@ def _submit_array(batch: Batch, indices: list[int], cluster: ClusterConfig) -> l
     options = sbatch_options(batch, indices, cluster)
     executor.update_parameters(
         time=cluster.time_min,
-        array_parallelism=cluster.parallel,
+        array_parallelism=share,
         use_srun=False,  # `exec` makes the process the batch shell, as in our own script
         stderr_to_stdout=True,
         wckey=None,

@@ -101,6 +101,7 @@ def run_batch(options: argparse.Namespace) -> int:
             raise InputError(f"batch '{folder}' is in use by another 'slamhmr batch'")
         batch = planned(folder, wanted, options.results)
         indices = chosen(batch, wanted.paths, options.retry)
+        _require_no_strangers(batch)
         if options.print_script:
             log_path(folder, 0).parent.mkdir(exist_ok=True)  # Slurm starts no job without it
             print(array_script(batch, indices, cluster) if len(indices) > 0 else "", end="")
@@ -109,6 +110,18 @@ def run_batch(options: argparse.Namespace) -> int:
             return _run_here(batch, indices, options.workers)
         _submit(batch, indices, cluster)
     return _wait(batch) if options.wait else 0
+
+
+def _require_no_strangers(batch: "Batch") -> None:
+    """Raise InputError where jobs of the batch are queued of which we do not know what they run."""
+    from slamhmr.batch.states import strangers
+
+    found = strangers(batch)
+    if len(found) > 0:
+        raise InputError(
+            f"job {', '.join(found)} of this batch waits in Slurm's queue already (a printed "
+            "script's, or of a submission that was cut off): let it begin, or scancel it"
+        )
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

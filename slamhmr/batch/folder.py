@@ -4,6 +4,7 @@ Only the standard library: a worker is small beside the run that it watches.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import socket
@@ -141,6 +142,11 @@ def write_submission(folder: Path, submission: Submission) -> None:
 def worker_command(folder: Path) -> list[str]:
     """The one way a job is run; its index follows."""
     return [sys.executable, "-m", "slamhmr.batch.worker", str(folder)]
+
+
+def job_name(folder: Path) -> str:
+    """Name of a batch's jobs in a cluster's queue, its own among batches of the same name."""
+    return f"slamhmr-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
 
 
 def import_path() -> str | None:

@@ -120,7 +120,13 @@ def chosen(batch: Batch, paths: Sequence[Path], retry: str | None) -> list[int]:
         for now, entry in zip(current(batch), batch.sequences, strict=True)
         if len(wanted) == 0 or entry.path in wanted
     ]
-    indices = [now.job.index for now in mine if now.startable and now.state in states]
+    # Who is told that they are lost takes jobs of hosts that cannot be asked; locks keep living ones.
+    gone = "lost" in (retry or "").replace(" ", "").split(",")
+    indices = [
+        now.job.index
+        for now in mine
+        if (now.startable and now.state in states) or (gone and now.unasked)
+    ]
     others = [now for now in mine if now.job.index not in indices]
     if len(others) > 0:
         parts = ", ".join(f"{count} {word}" for word, count in counts(others).items())

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from slamhmr.batch.folder import Batch, Job, read_job, read_submissions
+from slamhmr.batch.folder import Batch, Job, job_name, read_job, read_submissions
 from slamhmr.errors import REQUEUE
 
 INTERRUPTED = 130
@@ -41,6 +41,7 @@ class Now:
     state: str
     reason: str = ""
     queued: bool = False  # in a cluster's queue, or nobody could tell that it is not
+    unasked: bool = False  # said to run on a host that cannot be asked from here
 
     @property
     def startable(self) -> bool:
@@ -128,7 +129,8 @@ def _now(job: Job, sent: tuple[str, float] | None, queue: Queue) -> Now:
 def _if_running(job: Job, queue: Queue) -> Now:
     if job.slurm_job is None:
         if job.host != socket.gethostname():
-            return Now(job, "running", f"on {job.host}, which cannot be asked from here")
+            reason = f"on {job.host}, which cannot be asked from here (gone? --retry lost)"
+            return Now(job, "running", reason, unasked=True)
         if alive(job):
             return Now(job, "running")
         return Now(job, "lost", f"worker {job.pid} is gone without a word")
@@ -164,6 +166,27 @@ def started_ticks(pid: int) -> str | None:
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may hold blanks
     return None if fields[0] == "Z" else fields[19]
+
+
+def strangers(batch: Batch) -> list[str]:
+    """Arrays of a batch that wait in Slurm's queue and that no submission of ours tells of.
+
+    Those of a printed script, or of a submission that was cut off before it was written down:
+    which sequences their pending tasks are nobody can tell, but of those that have begun before.
+    """
+    if shutil.which("squeue") is None:
+        return []
+    ask = ["squeue", "--noheader", "--array", "--me", "--states=PENDING", "--format=%i|%F"]
+    ask.append(f"--name={job_name(batch.folder)}")
+    try:
+        asked = subprocess.run(ask, capture_output=True, text=True, timeout=QUEUE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return []
+    begun = {job.slurm_job for job in read_jobs(batch)}
+    known = {submission.job for submission in read_submissions(batch.folder)}
+    lines = [line.strip().split("|") for line in asked.stdout.splitlines() if "|" in line]
+    found = {array for task, array in lines if task not in begun} - known
+    return sorted(found) if asked.returncode == 0 else []
 
 
 def ask_squeue(arrays: list[str]) -> Queue:

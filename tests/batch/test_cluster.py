@@ -8,6 +8,7 @@ from batches import ROOT, make_batch, runs, write_program
 from slamhmr.batch.cluster import (
     ClusterConfig,
     array_script,
+    at_once,
     load_cluster,
     sbatch_options,
     submit,
@@ -64,6 +65,7 @@ def test_shipped_clusters(name):
         ("cpu", ["cluster.partitoin=x"], "did you mean 'partition'"),
         ("cpu", ["cluster.parallel=many"], "parallel"),
         ("cpu", ["cluster.time_min=0"], "at least 1"),
+        ("cpu", ["cluster.signal_s=20"], "at least 30"),
     ],
 )
 def test_wrong_clusters(name, overrides, error):
@@ -94,7 +96,7 @@ def test_options_of_sbatch(tmp_path):
 
 def test_the_script_runs_the_right_sequences(tmp_path):
     batch = make_batch(tmp_path, a="0", b="0", c="0", d="0")
-    script = array_script(batch, [1, 3, 0], ClusterConfig(parallel=2, array_size=2, setup=["true"]))
+    script = array_script(batch, [1, 3, 0], ClusterConfig(parallel=4, array_size=2, setup=["true"]))
     assert flags(script)["array"] == "0-1%2"
     assert "#   sbatch --array=0-0%2 THIS_FILE 2" in script
     file = tmp_path / "run.sh"
@@ -104,6 +106,25 @@ def test_the_script_runs_the_right_sequences(tmp_path):
         subprocess.run(["bash", str(file), *first], env=variables, check=True)
     assert [len(runs(entry)) for entry in batch.sequences] == [1, 0, 0, 1]
     assert current(batch)[3].job.slurm_job == "9_1"
+
+
+def test_all_arrays_together_keep_to_what_may_run_at_once():
+    assert at_once(10_000, ClusterConfig(parallel=100)) == 10
+    assert at_once(10_000, ClusterConfig(parallel=16)) == 1
+    assert at_once(1000, ClusterConfig(parallel=16)) == 16
+    with pytest.raises(ConfigError, match="10000 sequences are 10 arrays"):
+        at_once(10_000, ClusterConfig(parallel=9))
+
+
+def test_a_setup_that_fails_runs_nothing_and_odd_paths_are_kept(tmp_path):
+    batch = make_batch(tmp_path / "a%j b", a="0")
+    script = array_script(batch, [0], ClusterConfig(setup=["false", "true"]))
+    assert flags(script)["output"].endswith("a%%j b/batch/logs/slurm-%A_%a.txt")
+    variables = {**os.environ, "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "0"}
+    done = subprocess.run(["bash", "-c", script], env=variables)
+    assert done.returncode == 1
+    assert current(batch)[0].state == "waiting"
+    assert "export SLAMHMR_GRACE_S=120" in script
 
 
 @pytest.mark.usefixtures("slurm")

@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 from batches import make_batch, write_program
 
-from slamhmr.batch.folder import Job, Submission, write_job, write_submission
-from slamhmr.batch.states import alive, ask_squeue, current, outcome, started_ticks
+from slamhmr.batch.commands import _require_no_strangers
+from slamhmr.batch.folder import Job, Submission, job_name, write_job, write_submission
+from slamhmr.batch.plan import chosen
+from slamhmr.batch.states import alive, ask_squeue, current, outcome, started_ticks, strangers
+from slamhmr.errors import InputError
 
 HERE = socket.gethostname()
 BASE = Job(0, "s", "running", attempt=1, host=HERE, pid=1, started=100.0, slurm_job="7_0")
@@ -80,6 +83,31 @@ def test_squeue(tmp_path, monkeypatch, lines, known, tasks):
     assert (queue.known, queue.tasks) == (known, tasks)
     assert "--jobs=7,9" in (tmp_path / "asked").read_text()
     assert known or "Unable to contact" in queue.why
+
+
+def test_a_job_of_a_host_that_cannot_be_asked_is_taken_by_who_says_it_is_lost(tmp_path):
+    batch = make_batch(tmp_path, s="0")
+    write_job(batch.folder, replace(BASE, slurm_job=None, host="elsewhere"))
+    (now,) = current(batch)
+    assert (now.state, now.startable) == ("running", False)
+    assert now.reason == "on elsewhere, which cannot be asked from here (gone? --retry lost)"
+    assert chosen(batch, [], None) == chosen(batch, [], "failed") == []
+    assert chosen(batch, [], "refused, lost") == [0]
+
+
+def test_arrays_that_nobody_wrote_down_are_found(tmp_path, monkeypatch):
+    batch = make_batch(tmp_path, s="0", t="0")
+    lines = "echo '5_0|5'; echo '6_0|6'; echo '6_1|6'; echo '7_0|7'"
+    write_program(tmp_path / "bin", "squeue", f'echo "$@" > {tmp_path}/asked; {lines}')
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    write_submission(batch.folder, Submission("7", {"7_0": 0}, OLD))
+    write_job(batch.folder, replace(BASE, slurm_job="5_0"))  # requeued: we know what it is
+    assert strangers(batch) == ["6"]
+    assert f"--name={job_name(batch.folder)}" in (tmp_path / "asked").read_text()
+    with pytest.raises(InputError, match="job 6 of this batch waits in Slurm's queue already"):
+        _require_no_strangers(batch)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert strangers(batch) == []
 
 
 def test_another_process_of_the_same_id_is_not_the_worker():

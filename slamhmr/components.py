@@ -124,6 +124,7 @@ COMPONENTS: tuple[Component, ...] = (
     Component("smplx", "comparing body models with the official code", "pip install smplx"),
     Component("anny", "making the default body anew", own_install("body")),
 )
+_RUNS_ELSEWHERE: ContextVar[bool] = ContextVar("runs_elsewhere", default=False)
 _WATCHED: ContextVar[list[Found] | None] = ContextVar("watched", default=None)
 
 
@@ -136,6 +137,21 @@ def watching() -> Iterator[list[Found]]:
         yield found
     finally:
         _WATCHED.reset(token)
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[None]:
+    """No GPU is missed in here: what is asked about runs on nodes that cannot be asked."""
+    token = _RUNS_ELSEWHERE.set(True)
+    try:
+        yield
+    finally:
+        _RUNS_ELSEWHERE.reset(token)
+
+
+def runs_elsewhere() -> bool:
+    """Whether this is within `elsewhere`."""
+    return _RUNS_ELSEWHERE.get()
 
 
 def _note(found: Found) -> None:
@@ -250,6 +266,8 @@ def lacking_gpu(
     `what` names who needs it: "slam 'droid'". With `python`, the interpreter of another
     environment, its torch is asked (a version "+cpu"); what does not run `by_torch` asks none.
     """
+    if runs_elsewhere():
+        return []
     get = f"run it on a machine with an NVIDIA GPU of {gib:g} GiB or more (slamhmr doctor)"
     build = torch_cuda() if by_torch and not python else ""
     there = installed("torch", "torch", str(python)) if python else None

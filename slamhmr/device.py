@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from slamhmr import memory
-from slamhmr.components import Lack, lacking_gpu
+from slamhmr.components import Lack, lacking_gpu, runs_elsewhere
 from slamhmr.errors import BackendError, MissingAsset
 from slamhmr.exhaustion import exhausted
 from slamhmr.solve.sweep import Resources
@@ -73,7 +73,7 @@ def _not_there(name: str) -> str:
 
 def lacking(name: str) -> list[Lack]:
     """What `device: name` lacks on this machine; torch is asked where a driver shows GPUs."""
-    if not name.startswith("cuda"):
+    if not name.startswith("cuda") or runs_elsewhere():
         return []
     lacks = lacking_gpu(f"device={name}", LEAST_GIB)
     if len(lacks) == 0 and _index(name) >= _count():

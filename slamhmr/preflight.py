@@ -1,5 +1,6 @@
 """What a run is going to lack: all of it, before any work is done and any folder is made."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from slamhmr.body_files import lacking_body
@@ -23,9 +24,40 @@ DEFAULTS = {"detect": "blazepose", "slam": "auto", "init": "lift"}
 def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) -> Sequence:
     """The sequence of a directory, after asking every backend of the run what it lacks.
 
+    Raises MissingAsset with every lack and what gets it, InputError and ConfigError as `open_clip`.
+    """
+    sequence, lacks = asked_clip(folder, config, run, overwrite=overwrite)
+    require(lacks)
+    assert sequence is not None
+    return sequence
+
+
+def common_lacks(clips: Iterable[tuple[Path, Path]], config: Config) -> list[Lack]:
+    """What all of many sequences lack, given as directory and run folder.
+
+    Directories that cannot be opened count for nothing: their own runs say so.
+    """
+    common: list[Lack] | None = None
+    for folder, run in clips:
+        try:
+            sequence, lacks = asked_clip(folder, config, run, overwrite=False)
+        except InputError:
+            continue
+        if sequence is not None:
+            common = [lack for lack in common if lack in lacks] if common is not None else lacks
+        if common == []:
+            break
+    return common or []
+
+
+def asked_clip(
+    folder: Path, config: Config, run: Path, *, overwrite: bool
+) -> tuple[Sequence | None, list[Lack]]:
+    """The sequence of a directory, None if it cannot be opened, and all that its run lacks.
+
     A step that has left its file in the run folder `run` is not asked, unless `overwrite`: what a
     machine with a GPU has made can be worked on without one (the step asks again if it must run).
-    Raises MissingAsset with every lack and what gets it, InputError and ConfigError as `open_clip`.
+    Raises InputError if the directory cannot be opened and nothing else is lacking, ConfigError.
     """
     lacks = [*lacking_body(config.body.model), *lacking_pinned("body", config.body, config)]
     lacks += lacking_terms(config)
@@ -37,7 +69,7 @@ def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) ->
         names = [(kind, choose(getattr(config, kind), None, DEFAULTS[kind])) for kind in LEAVES]
         lacks = [*lacking_backends(names, config), *lacks]
         if len(lacks) > 0:
-            require([Lack(str(e), "give --seq a sequence directory (README)"), *lacks])
+            return None, [Lack(str(e), "give --seq a sequence directory (README)"), *lacks]
         raise
     views = [sequence, *sequence.views]
     folders = [run / VIEWS / view for view in _names(sequence)] if len(views) > 1 else [run]
@@ -50,8 +82,7 @@ def checked_clip(folder: Path, config: Config, run: Path, *, overwrite: bool) ->
         names = [pair for pair in backends(view, config) if pair[0] not in done]
         inputs += _lacking_inputs(view, names)
         chosen += names
-    require([*inputs, *lacking_backends(chosen, config, folder), *lacks])
-    return sequence
+    return sequence, [*inputs, *lacking_backends(chosen, config, folder), *lacks]
 
 
 def backends(view: Sequence, config: Config) -> list[tuple[str, str]]:

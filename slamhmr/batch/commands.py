@@ -82,8 +82,8 @@ def run_status(options: argparse.Namespace) -> int:
 def run_batch(options: argparse.Namespace) -> int:
     """Add what is named to the batch, choose what is to be run, run or submit it."""
     from slamhmr.batch.cluster import array_script, load_cluster
-    from slamhmr.batch.folder import locked, log_path
-    from slamhmr.batch.plan import LOCK, asked, chosen, planned
+    from slamhmr.batch.folder import BATCH, locked, log_path
+    from slamhmr.batch.plan import LOCK, asked, chosen, planned, require_components
 
     named, settings = split_words(options.words)
     cluster = load_cluster(options.cluster, [s for s in settings if s.startswith(CLUSTER)])
@@ -96,6 +96,8 @@ def run_batch(options: argparse.Namespace) -> int:
     folder = options.out.absolute()
     if len(wanted.paths) == 0 and not folder.is_dir():
         raise InputError(f"no sequences are named, and there is no batch '{folder}' to go on with")
+    if not wanted.plain or not (folder / BATCH).exists():
+        require_components(wanted, options.results, here=options.executor == "local")
     with locked(folder / LOCK) as mine:
         if not mine:
             raise InputError(f"batch '{folder}' is in use by another 'slamhmr batch'")

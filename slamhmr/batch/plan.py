@@ -1,5 +1,6 @@
 """What a `slamhmr batch` command adds to a batch folder, and which of its jobs it is to run."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -27,6 +28,7 @@ LOG = logging.getLogger(__name__)
 LOCK = ".lock"
 # A run folder that is in use is waited for: by its former child, which is dying, or by a user.
 COMMAND = [sys.executable, "-m", "slamhmr.cli", "optimize", "--wait"]
+LOOKED_AT = 50
 AFRESH = ("waiting", "preempted", "lost")  # what is run without --retry
 RETRIES = {"failed": FAILED, **{word: (word,) for word in ("lost", "below", "refused", "input")}}
 
@@ -62,6 +64,24 @@ def config_of(arguments: Sequence[str]) -> Config:
     if config.device.startswith("cuda:"):
         raise ConfigError(f"device={config.device}: say device=cuda; every worker gets its own GPU")
     return config
+
+
+def require_components(wanted: Asked, results: Path | None, *, here: bool) -> None:
+    """Raise MissingAsset with what every sequence lacks of the components of others, if any.
+
+    Nothing is looked at where the settings name none of them. A GPU is missed only if it would have
+    to be `here`. The first `LOOKED_AT` sequences stand for all; what only some lack their runs say.
+    """
+    config = config_of(wanted.arguments)
+    own = [config.detect, config.slam, config.init, config.body.model, config.device]
+    if set(own) <= {"auto", "file", "default", "cpu"} and config.overlay.renderer == "auto":
+        return
+    from slamhmr.components import elsewhere, require
+    from slamhmr.preflight import common_lacks
+
+    entries = make_entries(wanted.paths, results, [])[:LOOKED_AT]
+    with contextlib.nullcontext() if here else elsewhere():
+        require(common_lacks([(Path(e.path), Path(e.run)) for e in entries], config))
 
 
 def planned(folder: Path, wanted: Asked, results: Path | None) -> Batch:
@@ -120,7 +140,7 @@ def chosen(batch: Batch, paths: Sequence[Path], retry: str | None) -> list[int]:
         for now, entry in zip(current(batch), batch.sequences, strict=True)
         if len(wanted) == 0 or entry.path in wanted
     ]
-    # Who is told that they are lost takes jobs of hosts that cannot be asked; locks keep living ones.
+    # --retry lost: also those of hosts that cannot be asked; locks keep the living ones.
     gone = "lost" in (retry or "").replace(" ", "").split(",")
     indices = [
         now.job.index

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from batches import ROOT, child, make_sequences, ready, runs, start_batch, wait_until
+from sequences import write_sequence
 
 from slamhmr.batch.folder import read_batch
 from slamhmr.batch.states import current
@@ -50,6 +51,20 @@ def test_errors_do_not_stop_the_others_and_nothing_is_done_twice(folder, capsys)
     assert main(["batch", "seqs", "seed=3"]) == 1
     assert main(["batch"]) == 1
     assert counted(folder) == [1, 1, 1, 1]
+
+
+def test_what_every_sequence_lacks_is_said_once_before_anything(folder, capsys):
+    for name in "abcd":
+        (folder / "seqs" / name / "images").rmdir()
+        write_sequence(folder / "seqs" / name, initial=False)
+    assert main(["batch", "seqs", "init=hmr2", "device=cuda"]) == 2
+    said = capsys.readouterr().err
+    assert "2 things are missing, nothing was started" in said
+    assert "init 'hmr2'" in said
+    assert not (folder / "batch").exists()
+    (folder / "seqs" / "c" / "demo_c.pkl").write_bytes(b"")  # one has its file: the others' own
+    assert main(["batch", "seqs", "init=hmr2", "--print-script"]) == 0
+    assert "#SBATCH" in capsys.readouterr().out
 
 
 def test_retry(folder):

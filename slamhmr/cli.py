@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slamhmr import __version__
-from slamhmr.batch.commands import Words, add_batch
+from slamhmr.batch.commands import add_batch
 from slamhmr.errors import InputError, Preempted, SlamhmrError
+from slamhmr.words import Words
 
 if TYPE_CHECKING:
     from slamhmr.pipeline import Outcome
@@ -90,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     synth = commands.add_parser("synth", help="write a synthetic scene with exact truth")
     synth.add_argument("--out", type=Path, required=True, metavar="DIR")
     synth.add_argument("fields", nargs="*", metavar="key=value", help="fields of the scene")
+    synth.fields_of = "synth/scene.py:SceneSpec"
     synth.set_defaults(run=_synth)
 
     evaluate = commands.add_parser("eval", help="score a result against the truth")
@@ -187,7 +189,8 @@ def _add_benchmarks(commands: "Commands") -> None:
     for name, words in BENCHMARKS.items():
         benchmark = benchmarks.add_parser(name, help=words)
         benchmark.add_argument("--out", type=Path, default=Path("bench"), metavar="DIR")
-        benchmark.add_argument("fields", nargs="*", metavar="key=value", help="frames=300 people=2")
+        benchmark.add_argument("fields", nargs="*", metavar="key=value", help="what is measured")
+        benchmark.fields_of = f"bench/{name}.py:{name.capitalize()}Spec"
         benchmark.set_defaults(run=_bench, benchmark=name)
 
 

@@ -108,7 +108,8 @@ def required_memory(
     need = memory.estimate(frames, people, image_size, threads=threads, gpu=gpu)
     there = memory.machine(gpu)
     memory.require_fits(need, there)
-    return f"{people} people in {frames} frames on {chosen.sentence}: {need.sentence(there)}"
+    who = "1 person" if people == 1 else f"{people} people"
+    return f"{who} in {frames} frames on {chosen.sentence}: {need.sentence(there)}"
 
 
 def on(value: Value, device: torch.device | str) -> Value:
@@ -150,7 +151,7 @@ def memory_guarded(what: str, device: str, frames: int, people: int) -> Iterator
             raise
         instead = "" if device == "cpu" else "device=cpu needs less, as do "
         raise BackendError(
-            f"{what}: out of memory on {device} with {people} people in {frames} frames; {instead}"
+            f"{what}: out of memory on {device} (people: {people}, frames: {frames}); {instead}"
             "fewer people (constraints.yaml) and fewer frames (frames: [first, last] in "
             "sequence.yaml)" + (" need less" if device == "cpu" else "")
         ) from e

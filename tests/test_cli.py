@@ -69,6 +69,23 @@ def test_every_command_explains_itself(command, capsys):
     assert f"slamhmr {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["synth"], "keypoint_noise=0.01  # "),
+        (["bench", "world"], "scenes=2"),
+        *((["bench", name], "seed=") for name in ("speed", "convergence", "ablation")),
+        (["bench", "posterior"], "scenes="),
+    ],
+)
+def test_help_lists_the_fields_and_their_defaults(words, line, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*words, "--help"])
+    said = capsys.readouterr().out
+    assert "fields, with their defaults:" in said
+    assert any(line.rstrip("# ") in row for row in said.splitlines()), said
+
+
 def test_a_finished_run_says_where_everything_is(tmp_path, fakes, capsys):
     write_video(tmp_path / "video.mp4")
     assert cli.main(["optimize", "--seq", str(tmp_path), NO_SCALE]) == 0

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # Each tuple is one floor of siblings, lowest first. A module may import from lower floors and from
 # its own package.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "solve", "threads", "atomic", "gpus"),
+    ("errors", "solve", "threads", "atomic", "gpus", "words"),
     ("registry", "skeleton", "components", "exhaustion", "memory", "preemption", "lock"),
     ("config", "types", "device", "foreign"),
     ("video", "artifacts", "geometry", "views", "safe_pickle"),

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slamhmr.errors import REQUEUE, ConfigError, InputError
 
@@ -23,19 +23,6 @@ CLUSTER = "cluster."  # overrides that are the cluster's
 DEFAULT_FOLDER = Path("batch")
 WAIT_SECONDS = 20.0  # between two looks at the files of jobs on a cluster
 INTERRUPTED = 130
-
-
-class Words(argparse.ArgumentParser):
-    """A parser whose positional words may stand before, between and after the options."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's; words left over join those of `words` or `overrides`."""
-        namespace, left = super().parse_known_args(args, namespace)
-        for name in ("words", "overrides"):
-            if hasattr(namespace, name) and not any(word.startswith("-") for word in left):
-                getattr(namespace, name).extend(left)
-                return namespace, []
-        return namespace, left
 
 
 def add_batch(commands: "Commands") -> None:

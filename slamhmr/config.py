@@ -75,6 +75,7 @@ class GatesConfig:
     coverage: float | None = 0.3
     person_percent: float | None = 8.0
     limb_percent: float | None = 12.0
+    size_sigma: float | None = 2.5
     # Of spans of a person's frames, which then fail alone.
     gap_s: float | None = 3.0
     lost_s: float | None = 0.5

@@ -7,6 +7,8 @@ and paths from predicted velocities, cameras and standing feet. No uncertainty: 
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from slamhmr import footage, steps
 from slamhmr.artifacts import write_json, write_text
@@ -24,7 +26,7 @@ from slamhmr.preflight import checked_clip
 from slamhmr.report import Run, assemble_report, provenance
 from slamhmr.reprojection import score
 from slamhmr.runfolder import RunFolder
-from slamhmr.sequence import Sequence
+from slamhmr.sequence import Sequence, known_heights
 from slamhmr.threads import bounded_threads
 from slamhmr.types import Observations, Result, SceneState
 
@@ -61,7 +63,8 @@ def feed_forward(
         state = refine_paths(
             aligned, initial, body, observations.fps, segment_starts(cameras, sequence.cuts)
         )
-        result = _conclude(run, state, sequence, observations, body, config)
+        measured = ~known_heights(sequence, observations).isnan() | (views is not None)
+        result = _conclude(run, state, sequence, observations, body, config, measured)
         facts = assemble_report(
             Run(
                 config, sequence, observations, aligned, state, result, body,
@@ -81,6 +84,7 @@ def _conclude(
     observations: Observations,
     body: BodyModel,
     config: Config,
+    measured: Bool[Tensor, "N"],
 ) -> Result:
     """The step that turns the state into the deliverable, judged, without uncertainty."""
     made_by = provenance(config, sequence)
@@ -90,7 +94,9 @@ def _conclude(
             state, body, observations, body_model=config.body.model, provenance=made_by, found=None
         )
         starts = segment_starts(state.cameras, sequence.cuts)
-        return judge_result(whole, state, observations, body, config.gates, starts)[0]
+        return judge_result(
+            whole, state, observations, body, config.gates, starts, measured=measured
+        )[0]
 
     result, _ = run.step(
         "result",

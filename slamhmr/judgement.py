@@ -11,6 +11,7 @@ from slamhmr.body import BodyModel
 from slamhmr.config import GatesConfig
 from slamhmr.geometry import runs
 from slamhmr.quality import LIMBS, Quality, measure, natural_jitter
+from slamhmr.scene import point_set
 from slamhmr.types import Observations, Result, SceneState
 
 WINDOW = 0.25  # s, half width of the median that decides about a frame: outliers are no failure
@@ -39,15 +40,33 @@ def judge_result(
     body: BodyModel,
     limits: GatesConfig,
     cuts: tuple[int, ...] = (),
+    *,
+    measured: Bool[Tensor, "N"],
 ) -> tuple[Result, Quality, list[Failure]]:
     """The result of `state` without the frames that fail, its measures, and what fails.
 
+    `measured`: whose stature is given, or seen by several cameras.
     Judging a result again changes nothing: everybody of `state` is looked at anew.
     """
     whole = dataclasses.replace(result, valid=state.valid, observed=state.observed & state.valid)
     quality = measure(whole, state, observations, body, cuts)
-    failed, failures = judge_people(whole, quality, limits, state.cameras.lost)
+    sizes = guessed_sizes(state, body, measured)
+    failed, failures = judge_people(whole, quality, limits, state.cameras.lost, sizes)
     return without(whole, failed), quality, failures
+
+
+def guessed_sizes(
+    state: SceneState, body: BodyModel, measured: Bool[Tensor, "N"]
+) -> Float[Tensor, "N"]:
+    """By how many standard deviations of the body's shape people are larger than the mean.
+
+    NaN for who is measured, and where the camera travels: there other things tell the scale than
+    that people stand on the floor.
+    """
+    points = point_set(body)
+    spread = (points.size_directions / points.size_template).norm()
+    sizes = torch.stack([points.size(betas) for betas in state.betas]).log() / spread
+    return torch.where(measured | state.cameras.moving, torch.nan, sizes)
 
 
 def judge_people(
@@ -55,10 +74,12 @@ def judge_people(
     quality: Quality,
     limits: GatesConfig,
     lost: Bool[Tensor, "T"] | None = None,
+    sizes: Float[Tensor, "N"] | None = None,
 ) -> tuple[Bool[Tensor, "N T"], list[Failure]]:
     """Frames of everybody that fail, and why, in order of people; `lost`: without a camera.
 
-    A person of whom more than half of the frames fail, fails as a whole.
+    `sizes` are those of `guessed_sizes`. A person of whom more than half of the frames fail, fails
+    as a whole.
     """
     failed, failures = torch.zeros_like(result.valid), []
     for row, person in enumerate(result.person_id.tolist()):
@@ -67,6 +88,7 @@ def judge_people(
             continue
         ends = int(frames[0]), int(frames[-1])
         whole = _about_the_person(result, quality, limits, row)
+        whole += [] if sizes is None else _about_the_size(float(sizes[row]), limits)
         spans = [Failure(person, *found) for found in _spans(result, quality, limits, row)]
         spans += [Failure(person, *found) for found in _without_camera(result, lost, limits, row)]
         for span in spans:
@@ -107,6 +129,17 @@ def _about_the_person(result: Result, quality: Quality, limits: GatesConfig, row
                 f"limit {limits.limb_percent:g}"
             )
     return reasons
+
+
+def _about_the_size(size: float, limits: GatesConfig) -> list[str]:
+    """Why a size that the floor alone tells cannot be trusted."""
+    if limits.size_sigma is None or not abs(size) > limits.size_sigma:
+        return []
+    return [
+        f"is {'larger' if size > 0 else 'smaller'} than the mean by {abs(size):.1f} standard "
+        "deviations, which nothing tells but the floor (is it the one they stand on?); give "
+        f"`height_m` in sequence.yaml; limit {limits.size_sigma:g}"
+    ]
 
 
 def _spans(

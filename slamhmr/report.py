@@ -60,8 +60,9 @@ def assemble_report(run: Run) -> Facts:
     config, sequence, observations = run.config, run.sequence, run.observations
     cameras, share = run.state.cameras, run.posterior.get("prior_share", {})
     result, quality, failures = judge_result(
-        run.result, run.state, observations, run.body, config.gates, run.cuts
-    )
+        run.result, run.state, observations, run.body, config.gates, run.cuts,
+        measured=~known_heights(sequence, observations).isnan() | run.several_views,
+    )  # fmt: skip
     hidden = hidden_from(run, share)
     degraded = degraded_steps(run.aligned.cameras, run.stages, posterior=_has_posterior(result))
     apart = len(observability.untied_segments(run.state))

@@ -352,7 +352,10 @@ def conclude(
             found=found,
         )
         cuts = segment_starts(state.cameras, start.sequence.cuts)
-        return judge_result(whole, state, start.observations, start.body, config.gates, cuts)[0]
+        return judge_result(
+            whole, state, start.observations, start.body, config.gates, cuts,
+            measured=~start.known.height_m.isnan() | (start.views is not None),
+        )[0]  # fmt: skip
 
     return run.step(
         "result",

@@ -46,7 +46,9 @@ def gates(
 ) -> dict[str, Gate]:
     """All gates by name, of a state that is scored against what is seen."""
     whole = result_of(state, seen, float(str(changed.pop("scale_percent", 5.0))))
-    result, quality, _ = judge_result(whole, state, seen, BODY, limits)
+    result, quality, _ = judge_result(
+        whole, state, seen, BODY, limits, measured=torch.zeros(len(state.betas), dtype=torch.bool)
+    )
     judged = Judged(result, state.valid, quality, state.cameras, SCORES, {"scale": 0.2})
     judged = dataclasses.replace(judged, **changed)
     return {gate.name: gate for gate in open_gates(judged, limits)}

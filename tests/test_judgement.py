@@ -8,11 +8,18 @@ from sequences import BODY, make_observations, make_state
 
 from slamhmr.config import GatesConfig
 from slamhmr.export.result import build_result
-from slamhmr.judgement import judge_people, judge_result, window_median, without
+from slamhmr.judgement import (
+    guessed_sizes,
+    judge_people,
+    judge_result,
+    window_median,
+    without,
+)
 from slamhmr.quality import LIMBS, Quality, natural_jitter
 from slamhmr.types import Result
 
 LIMITS = GatesConfig()
+NOBODY = torch.zeros(2, dtype=torch.bool)
 FRAMES, FPS = 150, 25.0  # of `make_observations`
 
 
@@ -122,6 +129,35 @@ def test_a_person_fails_as_a_whole(result, changed, words):
         assert (failures[0].first, failures[0].last) == (0, FRAMES - 1)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ([0.0, 2.4], []),
+        ([torch.nan, 2.6], ["is larger than the mean by 2.6 standard deviations"]),
+        ([-2.7, torch.nan], ["is smaller than the mean by 2.7 standard deviations"]),
+    ],
+)
+def test_somebody_whom_the_floor_alone_makes_a_giant(result, sizes, words):
+    failed, failures = judge_people(result, measures(), LIMITS, sizes=torch.tensor(sizes))
+    assert [f.reason.split(", which")[0] for f in failures] == words
+    assert failed.any(dim=1).tolist() == [abs(size) > 2.5 for size in sizes]
+
+
+def test_sizes_count_where_nothing_but_the_floor_tells_them():
+    state = make_state(2, FRAMES)
+    state.betas[:] = 0.0
+    state.betas[1, 0] = 3.0
+    measured = torch.tensor([False, True])
+    still = dataclasses.replace(state, cameras=dataclasses.replace(state.cameras, moving=False))
+    found = guessed_sizes(still, BODY, torch.zeros(2, dtype=torch.bool))
+    assert found[0] == pytest.approx(0.0, abs=1e-3)
+    assert found[1] == pytest.approx(2.7, abs=0.5)
+    assert guessed_sizes(still, BODY, measured).isnan().tolist() == [False, True]
+    travels = dataclasses.replace(state.cameras, moving=True)
+    moved = guessed_sizes(dataclasses.replace(state, cameras=travels), BODY, measured)
+    assert moved.isnan().all()
+
+
 @pytest.mark.parametrize(("seen", "fails"), [(0.32, False), (0.28, True)])
 def test_somebody_who_is_hardly_seen(result, seen, fails):
     """Seen every third frame or so: no gap is long."""
@@ -159,8 +195,8 @@ def test_judging_again_changes_nothing():
     seen = make_observations(state)
     limits = dataclasses.replace(LIMITS, gap_s=0.2)
     whole = build_result(state, BODY, seen, body_model="default", provenance={})
-    once, _, failures = judge_result(whole, state, seen, BODY, limits)
-    again, _, same = judge_result(once, state, seen, BODY, limits)
+    once, _, failures = judge_result(whole, state, seen, BODY, limits, measured=NOBODY)
+    again, _, same = judge_result(once, state, seen, BODY, limits, measured=NOBODY)
     assert [f.sentence for f in failures] == [
         "person 2, frames 10-24: not seen for 0.6 s; limit 0.2"
     ]

@@ -42,13 +42,23 @@ class Look(Candidate):
 
 @dataclass(frozen=True)
 class Common:
-    """Settings that all detectors here share; `certain` is the confidence that counts as 1."""
+    """Settings that all detectors here share."""
 
-    device: str
-    batch: int
-    certain: float
-    max_people: int
-    longest_gap: float
+    pose: str = ""  # the network of points as .onnx
+    device: str = "cpu"  # "cuda" or "cuda:N" needs onnxruntime-gpu
+    batch: int = 16  # frames read at a time, and crops per run where the file allows several
+    certain: float = 1.0  # the network's score that counts as confidence 1
+    max_people: int = 12  # looks kept per frame
+    longest_gap: float = 2.0  # s a person may be out of sight and keep the id
+
+
+@dataclass(frozen=True)
+class TopDown(Common):
+    """Settings of detectors that look for boxes first."""
+
+    detector: str = ""  # YOLOX as .onnx, with or without non-maximum suppression inside
+    detector_score: float = 0.5  # least score of a box; files with suppression inside use 0.3
+    detector_overlap: float = 0.45  # IoU above which the worse of two boxes is dropped
 
 
 def check_common(name: str, options: Common) -> None:

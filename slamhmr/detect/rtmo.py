@@ -29,17 +29,12 @@ POSE_URL = f"{ONNX_SDK}/rtmo/onnx_sdk/rtmo-l_16xb16-600e_body7-640x640-b37118ce_
 
 
 @dataclass(frozen=True)
-class Options:
-    """Settings of detector `rtmo`."""
+class Options(Common):
+    """Settings of detector `rtmo`: RTMO as .onnx in `pose`; the score is a point's visibility."""
 
-    pose: str = ""  # RTMO as .onnx
-    device: str = "cpu"  # "cuda" or "cuda:N" needs onnxruntime-gpu
     batch: int = 8  # frames read at a time
     score: float = 0.5  # least score of a person
     overlap: float = 0.45  # IoU above which the worse of two boxes is dropped
-    certain: float = 1.0  # the network's visibility that counts as confidence 1
-    max_people: int = 12  # looks kept per frame
-    longest_gap: float = 2.0  # s a person may be out of sight and keep the id
 
 
 def lacking(options: Options) -> list[Lack]:
@@ -57,10 +52,7 @@ def detect(
 
     Raises MissingAsset for missing packages and unfit files, BackendError if nobody is found.
     """
-    common = Common(
-        options.device, options.batch, options.certain, options.max_people, options.longest_gap
-    )
-    check_common("rtmo", common)
+    check_common("rtmo", options)
     require(lacking(options))
     settings = {"nms_thr": options.overlap, "score_thr": options.score}
     tool = load_tool("RTMO", options.pose, options.device, **settings)
@@ -68,7 +60,7 @@ def detect(
     expected = [(1, None, 5), (1, None, None, 3)]
     shapes = output_shapes(tool, options.pose, tool.model_input_size, "RTMO", expected)
     names = layout(shapes[1][2], options.pose)
-    return follow(video, _detector(tool), names, common, cuts=cuts, progress=progress, name="rtmo")
+    return follow(video, _detector(tool), names, options, cuts=cuts, progress=progress, name="rtmo")
 
 
 def _detector(tool: Any) -> Detector:

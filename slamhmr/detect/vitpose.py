@@ -24,7 +24,7 @@ from slamhmr.detect.rtm import (
     output_shapes,
     top_down,
 )
-from slamhmr.detect.rtm_people import Common, check_common, follow
+from slamhmr.detect.rtm_people import TopDown, check_common, follow
 from slamhmr.types import Observations, Video
 
 POSE_URL = (
@@ -34,18 +34,8 @@ STRIDE = 4  # pixels of the crop per cell of the heat maps
 
 
 @dataclass(frozen=True)
-class Options:
-    """Settings of detector `vitpose`."""
-
-    detector: str = ""  # YOLOX as .onnx, with or without non-maximum suppression inside
-    pose: str = ""  # ViTPose as .onnx
-    device: str = "cpu"  # "cuda" or "cuda:N" needs onnxruntime-gpu
-    batch: int = 16  # frames read at a time, and crops per run where the file allows several
-    detector_score: float = 0.5  # least score of a box; files with suppression inside use 0.3
-    detector_overlap: float = 0.45  # IoU above which the worse of two boxes is dropped
-    certain: float = 1.0  # the heat map's peak that counts as confidence 1
-    max_people: int = 12  # looks kept per frame
-    longest_gap: float = 2.0  # s a person may be out of sight and keep the id
+class Options(TopDown):
+    """Settings of detector `vitpose`: ViTPose as .onnx in `pose`; its score is a peak's height."""
 
 
 def lacking(options: Options) -> list[Lack]:
@@ -64,10 +54,7 @@ def detect(
 
     Raises MissingAsset for missing packages and unfit files, BackendError if nobody is found.
     """
-    common = Common(
-        options.device, options.batch, options.certain, options.max_people, options.longest_gap
-    )
-    check_common("vitpose", common)
+    check_common("vitpose", options)
     require(lacking(options))
     yolox = load_yolox(
         options.detector, options.device, options.detector_score, options.detector_overlap
@@ -84,7 +71,7 @@ def detect(
         return by_udp(points, centre, scale, (width, height)), scores
 
     detector = top_down(yolox, pose, options.batch, decode)
-    return follow(video, detector, names, common, cuts=cuts, progress=progress, name="vitpose")
+    return follow(video, detector, names, options, cuts=cuts, progress=progress, name="vitpose")
 
 
 def by_udp(points: Array, centre: Array, scale: Array, size: tuple[int, int]) -> Array:

@@ -106,16 +106,16 @@ def test_files_of_another_kind_are_refused(pictures: Pictures, tmp_path: Path):
     pose = str(rtm_onnx.rtmpose(tmp_path / "rtmpose.onnx"))
     video = open_video(pictures.folder)
     with pytest.raises(MissingAsset, match="outputs of 1x2x5, expected of RTMPose: anyxanyx640"):
-        rtmpose.detect(video, rtmpose.Options(yolox, yolox), progress=False)
+        rtmpose.detect(video, rtmpose.Options(pose=yolox, detector=yolox), progress=False)
     with pytest.raises(MissingAsset, match="gives 384 numbers per box; YOLOX"):
-        vitpose.detect(video, vitpose.Options(pose, pose), progress=False)
+        vitpose.detect(video, vitpose.Options(pose=pose, detector=pose), progress=False)
     odd = str(rtm_onnx.rtmpose(tmp_path / "odd.onnx", 19))
     with pytest.raises(MissingAsset, match="gives 19 points per person; known layouts have 17, 25"):
-        rtmpose.detect(video, rtmpose.Options(yolox, odd), progress=False)
+        rtmpose.detect(video, rtmpose.Options(detector=yolox, pose=odd), progress=False)
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no network")
     with pytest.raises(MissingAsset, match="broken.onnx' cannot be loaded as YOLOX: .*"):
-        rtmpose.detect(video, rtmpose.Options(str(broken), pose), progress=False)
+        rtmpose.detect(video, rtmpose.Options(detector=str(broken), pose=pose), progress=False)
 
 
 def test_a_cpu_runtime_is_not_taken_for_a_gpu(tmp_path: Path):

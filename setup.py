@@ -38,7 +38,14 @@ EXTRAS = {
     ],
     # Compiled against the torch that is there: pip install --no-build-isolation ".[pytorch3d]".
     "pytorch3d": ["pytorch3d @ git+https://github.com/facebookresearch/pytorch3d.git@V0.7.8"],
-    "test": ["pytest>=8", "beartype>=0.19", "hypothesis>=6", "pillow>=10", "joblib>=1.3"],
+    "test": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "beartype>=0.19",
+        "hypothesis>=6",
+        "pillow>=10",
+        "joblib>=1.3",
+    ],
     "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm", "pre-commit"],
 }
 

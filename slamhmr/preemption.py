@@ -87,7 +87,7 @@ def preemptible(patience: float = PATIENCE) -> Iterator[None]:
     try:
         yield
     finally:
-        WATCH.active = False
+        WATCH.asked, WATCH.active = "", False  # what was asked of this run is not asked of the next
         stop()
         for number, handler in before.items():
             signal.signal(number, handler)

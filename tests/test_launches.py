@@ -21,7 +21,7 @@ from slamhmr.stages import run_stage
 TOGETHER = Resources(1, 16_384, together=True)
 STAGE = load_config().stages["motion"]
 # Launches of one iteration: linearisation, elimination, two trial steps and their cameras' jitter.
-PER_PERSON, SHARED, PER_LEVEL = 8400, 900, 40
+PER_PERSON, SHARED, PER_LEVEL = 8900, 900, 40
 MOST_LEVELS = 13  # of 16,384 frames in pairs
 ENDINGS = 9  # waits of an iteration whoever is there: pivots, step, decrease, energies
 # Waits for every person. Who is near whom, and which capsules overlap, sets sizes; free fall and

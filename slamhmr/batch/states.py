@@ -1,6 +1,7 @@
 """What became of a job: words, exit codes, who is still alive."""
 
 import dataclasses
+import logging
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from slamhmr.batch.folder import Batch, Job, job_name, read_job, read_submissions
 from slamhmr.errors import REQUEUE
 
+LOG = logging.getLogger(__name__)
 INTERRUPTED = 130
 # Words of `state`, in the order of the table. `lost` is never written: it is what `running` means
 # once nobody runs it.
@@ -30,6 +32,7 @@ FAILED = ("lost", "refused", "input", "failed")
 UNFINISHED = ("running", "waiting", "preempted")
 BY_CODE = {0: "done", 2: "input", 3: "below", 4: "refused", REQUEUE: "preempted"}
 CLOCKS_S = 2.0  # by which the clocks of a worker and of a file system may differ
+UNSEEN = "jobs of this batch that a printed script has queued would not be seen"
 QUEUE_SECONDS = 60  # that squeue may take to answer
 
 
@@ -173,6 +176,7 @@ def strangers(batch: Batch) -> list[str]:
 
     Those of a printed script, or of a submission that was cut off before it was written down:
     which sequences their pending tasks are nobody can tell, but of those that have begun before.
+    Where squeue does not answer there may be some, which the log says.
     """
     if shutil.which("squeue") is None:
         return []
@@ -181,12 +185,15 @@ def strangers(batch: Batch) -> list[str]:
     try:
         asked = subprocess.run(ask, capture_output=True, text=True, timeout=QUEUE_SECONDS)
     except subprocess.TimeoutExpired:
+        LOG.warning("%s: squeue does not answer", UNSEEN)
+        return []
+    if asked.returncode != 0:
+        LOG.warning("%s: squeue: %s", UNSEEN, " ".join(asked.stderr.split()))
         return []
     begun = {job.slurm_job for job in read_jobs(batch)}
     known = {submission.job for submission in read_submissions(batch.folder)}
     lines = [line.strip().split("|") for line in asked.stdout.splitlines() if "|" in line]
-    found = {array for task, array in lines if task not in begun} - known
-    return sorted(found) if asked.returncode == 0 else []
+    return sorted({array for task, array in lines if task not in begun} - known)
 
 
 def ask_squeue(arrays: list[str]) -> Queue:

@@ -65,7 +65,8 @@ def detect(
     observations = observe(tracks, video, cuts)
     share = observations.seen.double().mean(dim=1)
     seen = ", ".join(f"{n} in {100 * part:.0f} %" for n, part in enumerate(share.tolist(), 1))
-    log.info("found %d people in %d frames (person %s)", len(tracks), video.frame_count, seen)
+    who = "1 person" if len(tracks) == 1 else f"{len(tracks)} people"
+    log.info("found %s in %d frames (person %s)", who, video.frame_count, seen)
     return observations
 
 

@@ -14,6 +14,7 @@ from slamhmr.batch.cluster import (
     submit,
 )
 from slamhmr.batch.folder import read_submissions
+from slamhmr.batch.plan import chosen
 from slamhmr.batch.states import current
 from slamhmr.config import config_folder
 from slamhmr.errors import BackendError, ConfigError, MissingAsset
@@ -142,6 +143,27 @@ def test_a_refused_submission_is_one_line(tmp_path, slurm):
     with pytest.raises(BackendError, match="invalid partition"):
         submit(batch, [0, 1], ClusterConfig(partition="nowhere"))
     assert read_submissions(batch.folder) == []
+
+
+def test_what_a_cluster_does_not_take_at_once_is_submitted_by_the_next_command(
+    tmp_path, monkeypatch
+):
+    """MaxSubmitJobs: the second array is refused."""
+    batch = make_batch(tmp_path, a="0", b="0", c="0")
+    taken = iter([["51_0", "51_1"]])
+
+    def hand_over(batch, indices, cluster, share):
+        tasks = next(taken, None)
+        if tasks is None:
+            raise BackendError("slurm refuses the jobs: job submit limit")
+        return tasks
+
+    monkeypatch.setattr("slamhmr.batch.cluster._submit_array", hand_over)
+    with pytest.raises(BackendError, match="submit limit"):
+        submit(batch, [0, 1, 2], ClusterConfig(array_size=2))
+    write_program(tmp_path / "bin", "squeue", "echo '51_0|PENDING'; echo '51_1|PENDING'")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert chosen(batch, [], None) == [2]
 
 
 def test_submitit_runs_our_worker_and_asks_what_our_script_asks(tmp_path, slurm):

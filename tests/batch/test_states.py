@@ -95,7 +95,7 @@ def test_a_job_of_a_host_that_cannot_be_asked_is_taken_by_who_says_it_is_lost(tm
     assert chosen(batch, [], "refused, lost") == [0]
 
 
-def test_arrays_that_nobody_wrote_down_are_found(tmp_path, monkeypatch):
+def test_arrays_that_nobody_wrote_down_are_found(tmp_path, monkeypatch, caplog):
     batch = make_batch(tmp_path, s="0", t="0")
     lines = "echo '5_0|5'; echo '6_0|6'; echo '6_1|6'; echo '7_0|7'"
     write_program(tmp_path / "bin", "squeue", f'echo "$@" > {tmp_path}/asked; {lines}')
@@ -106,6 +106,10 @@ def test_arrays_that_nobody_wrote_down_are_found(tmp_path, monkeypatch):
     assert f"--name={job_name(batch.folder)}" in (tmp_path / "asked").read_text()
     with pytest.raises(InputError, match="job 6 of this batch waits in Slurm's queue already"):
         _require_no_strangers(batch)
+    write_program(tmp_path / "bin", "squeue", "echo 'no controller' >&2; exit 1")
+    with caplog.at_level("WARNING"):
+        assert strangers(batch) == []
+    assert "would not be seen: squeue: no controller" in caplog.text
     monkeypatch.setenv("PATH", str(tmp_path))
     assert strangers(batch) == []
 

@@ -44,8 +44,7 @@ def synthesise(out: Path, fields: Sequence[str]) -> str:
     body = load_body()
     scene = make_scene(spec, body)
     write_scene(out, scene, body, spec, pixels=True, observations=True)
-    who = "1 person" if spec.people == 1 else f"{spec.people} people"
-    return f"wrote {spec.frames} frames, {who} and their truth.npz into '{out}'"
+    return f"wrote {spec.frames} frames (people: {spec.people}) and their truth.npz into '{out}'"
 
 
 def _require_empty(out: Path, unfinished: tuple[str, ...] = ()) -> None:

@@ -108,8 +108,8 @@ def required_memory(
     need = memory.estimate(frames, people, image_size, threads=threads, gpu=gpu)
     there = memory.machine(gpu)
     memory.require_fits(need, there)
-    who = "1 person" if people == 1 else f"{people} people"
-    return f"{who} in {frames} frames on {chosen.sentence}: {need.sentence(there)}"
+    size = f"people: {people}, frames: {frames}"
+    return f"{size}, on {chosen.sentence}: {need.sentence(there)}"
 
 
 def on(value: Value, device: torch.device | str) -> Value:

@@ -30,9 +30,10 @@ from slamhmr.errors import InputError
 NUMPY_CORE = ("numpy.core", "numpy._core")
 DAMAGE = (
     pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError,
-    ValueError, OverflowError, MemoryError, RecursionError, zlib.error, lzma.LZMAError, OSError,
-    struct.error, AssertionError, NameError, NotImplementedError, SystemError,
+    ValueError, OverflowError, MemoryError, RuntimeError, zlib.error, lzma.LZMAError, OSError,
+    struct.error, AssertionError, NameError, SystemError,
 )  # fmt: skip  # what a truncated or nonsensical file raises
+MOST_MEMBERS = 1000  # of a compressed file; joblib writes one
 LARGEST = 2**31  # bytes that a compressed file may hold: of a bomb, a megabyte holds gigabytes
 COMPRESSED: dict[bytes, Callable[[], Any]] = {
     b"\x78": zlib.decompressobj,
@@ -70,11 +71,15 @@ def _decompressed(raw: bytes) -> bytes:
     for start, decompressor in COMPRESSED.items():
         if raw.startswith(start):
             members: list[bytes] = []
+            left = LARGEST
             while raw.startswith(start):
                 one = decompressor()
-                members.append(one.decompress(raw, LARGEST - sum(map(len, members)) + 1))
-                if sum(map(len, members)) > LARGEST:
+                members.append(one.decompress(raw, left + 1))
+                left -= len(members[-1])
+                if left < 0:
                     raise ValueError(f"it decompresses to more than {LARGEST / 2**30:g} GiB")
+                if len(members) > MOST_MEMBERS:
+                    raise ValueError(f"it has more than {MOST_MEMBERS} members")
                 if not one.eof:
                     raise EOFError("it ends too early")
                 raw = one.unused_data

@@ -74,7 +74,7 @@ def test_synth_writes_pixels_observations_and_truth(tmp_path, capsys):
     assert cli.main(["synth", "--out", str(out), *words]) == 0
     names = {path.name for path in out.iterdir()}
     assert {"video.mp4", "observations.npz", "cameras.npz", "truth.npz", "sequence.yaml"} <= names
-    assert "6 frames, 2 people" in capsys.readouterr().out
+    assert "6 frames (people: 2)" in capsys.readouterr().out
 
 
 def test_synth_names_the_nearest_field(tmp_path):

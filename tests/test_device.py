@@ -84,7 +84,7 @@ def test_a_gpu_solves_in_one_batch_as_large_as_fits(monkeypatch):
 
 def test_memory_is_said_and_a_clear_lack_refused():
     said = device.required_memory("cpu", 2, 1000, 1, (1920, 1080))
-    assert said.startswith("1 person in 1000 frames on cpu: needs about 1.7 GB of ")
+    assert said.startswith("people: 1, frames: 1000, on cpu: needs about 1.7 GB of ")
     with pytest.raises(BackendError, match="GB of memory.*shorter clips"):
         device.required_memory("cpu", 2, 10**9, 1, (1920, 1080))
 

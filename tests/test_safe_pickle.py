@@ -84,6 +84,13 @@ def test_files_of_several_members_are_read_to_their_end(tmp_path: Path, module: 
         read_pickle(path)
 
 
+def test_a_file_of_countless_members_is_refused(tmp_path: Path):
+    path = tmp_path / "a.pkl"
+    path.write_bytes(bz2.compress(b"") * 2000)
+    with pytest.raises(InputError, match="more than 1000 members"):
+        read_pickle(path)
+
+
 class Asks:
     """A pickle that calls something when it is loaded."""
 

@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 LOCK = ".lock"
 # A run folder that is in use is waited for: by its former child, which is dying, or by a user.
 COMMAND = [sys.executable, "-m", "slamhmr.cli", "optimize", "--wait"]
-LOOKED_AT = 50
+LOOKED_AT = 50  # sequences that are asked for what all of them lack
 AFRESH = ("waiting", "preempted", "lost")  # what is run without --retry
 RETRIES = {"failed": FAILED, **{word: (word,) for word in ("lost", "below", "refused", "input")}}
 

@@ -65,8 +65,7 @@ def detect(
     observations = observe(tracks, video, cuts)
     share = observations.seen.double().mean(dim=1)
     seen = ", ".join(f"{n} in {100 * part:.0f} %" for n, part in enumerate(share.tolist(), 1))
-    who = "1 person" if len(tracks) == 1 else f"{len(tracks)} people"
-    log.info("found %s in %d frames (person %s)", who, video.frame_count, seen)
+    log.info("found in %d frames: person %s", video.frame_count, seen)
     return observations
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from slamhmr.detect.landmarks import Candidate
 from slamhmr.detect.reidentify import across_shots
 from slamhmr.detect.similarity import BODY, body_box, likelihood, overlap, person_size
-from slamhmr.detect.track import Track, centre, link, stitch
+from slamhmr.detect.track import SAME_PLACE, Track, centre, link, stitch, united
 
 SHORTEST = 0.4  # s of looks that a person must have, or half the clip if that is shorter
 LIKELY = 0.30  # median likelihood of a person who moves through the image
@@ -19,7 +19,7 @@ RIGID = (
 )
 RIGID_SPAN = 3.0  # s; a bystander who hardly moves was measured at 0.004 over 1.7 s
 # Two tracks of one person take turns: often, seldom both at once, and each where the other is.
-TURNS, BOTH, SAME_PLACE, NEAR_S = 4, 0.2, 0.5, 0.35
+TURNS, BOTH, NEAR_S = 4, 0.2, 0.35
 SHADOWED = 0.6  # share of a box covered by a likelier track, and share of frames, of a second look
 
 
@@ -60,7 +60,7 @@ def merge_alternating(tracks: Sequence[Track], fps: float) -> list[Track]:
         if same is None:
             merged.append(track)
         else:
-            merged[same] = _united(merged[same], track)
+            merged[same] = united(merged[same], track)
     return merged
 
 
@@ -80,15 +80,6 @@ def alternate(first: Track, second: Track, fps: float) -> bool:
         if abs(near.frame - look.frame) <= NEAR_S * fps:
             places.append(overlap(body_box(look.points), body_box(near.points)))
     return len(places) > 0 and float(np.median(places)) > SAME_PLACE
-
-
-def _united(first: Track, second: Track) -> Track:
-    """The looks of both, of a frame that both have the likelier one."""
-    looks = {look.frame: look for look in first.looks}
-    for look in second.looks:
-        if look.frame not in looks or likelihood(look) > likelihood(looks[look.frame]):
-            looks[look.frame] = look
-    return Track(tuple(looks[frame] for frame in sorted(looks)))
 
 
 def is_person(track: Track, fps: float) -> bool:

@@ -237,12 +237,13 @@ def merge_returns(
             ]
             return observations, tuple(notes)
         a, b = certain[0]
+        last, first = int(rows[a].frames[-1]), int(rows[b].frames[0])
+        met = f"and comes back in frame {first}" if last < first else f"and as both from {first} on"
         notes.append(
-            f"person {ids[b]} is person {ids[a]}, who was last seen in frame "
-            f"{int(rows[a].frames[-1])} and comes back in frame {int(rows[b].frames[0])}: time, "
+            f"person {ids[b]} is person {ids[a]}, who was last seen in frame {last} {met}: time, "
             "place and size agree"
         )
-        observations = _joined(observations, a, b, int(rows[b].frames[0]))
+        observations = _joined(observations, a, b, first)
 
 
 def _returns(
@@ -253,7 +254,10 @@ def _returns(
         return False
     last, first = int(gone.frames[-1]), int(back.frames[0])
     gap = times[first] - times[last]
-    if first <= last or gap > EXIT_SECONDS or any(last < cut <= first for cut in cuts):
+    both = first <= last  # for a moment one person may have two rows, at one place
+    if both and (gap < -BESIDE or back.frames[-1] <= last or first <= gone.frames[0]):
+        return False
+    if gap > EXIT_SECONDS or any(last < cut <= first for cut in cuts):
         return False
     before = gone.end(len(gone.frames) - 1, times, after=False)
     after = back.end(0, times, after=True)
@@ -263,13 +267,14 @@ def _returns(
         return False
     extent = min(before[2], after[2])
     side = _side(before, observations.image_size[0])
-    if side != 0:
+    if side != 0 and not both:
         level = abs(before[0][1] - after[0][1]) < MERGE_PLACE * extent
-        return level and side == _side(after, observations.image_size[0])
+        return bool(level) and side == _side(after, observations.image_size[0])
     away = min(
         float(np.hypot(*(before[0] + before[1] * gap * share - after[0]))) for share in (0, 0.5, 1)
     )
-    return bool(gap <= MERGE_SECONDS and away < (MERGE_PLACE + MERGE_SPEED * gap) * extent)
+    reach = (MERGE_PLACE + MERGE_SPEED * max(gap, 0.0)) * extent
+    return bool(gap <= MERGE_SECONDS and away < reach)
 
 
 def _side(end: tuple[Array, Array, float], width: int) -> int:

@@ -25,6 +25,7 @@ LINK_SCORE = 0.35  # least score (0..1) of a link between a track and a look
 VELOCITY_SPAN = 0.4  # s over which a track's velocity is measured
 SPEED_LIMIT = 2.0  # person sizes per second of unexplained motion: a run across the view
 LASTING = 0.3  # s of looks of a track that is stitched before the briefer ones
+SAME_PLACE = 0.5  # overlap of two boxes of one frame, of the smaller, above which they are one's
 STITCH_SLACK = 0.5  # person sizes: two ends of one gap may always differ by this much
 STITCH_SPEED = 0.8  # person sizes per second of gap: how wrong constant velocity may become
 STITCH_SIZE = 1.5  # largest ratio of sizes over a gap
@@ -159,20 +160,47 @@ def _join(tracks: Sequence[Track], fps: float, longest_gap: float) -> list[Track
     costs = np.full((len(tracks), len(tracks)), np.inf)
     for row, before in enumerate(tracks):
         for column, after in enumerate(tracks):
-            if 0 < after.first - before.last <= longest_gap * fps:
-                costs[row, column] = stitch_cost(before, after, fps)
+            ended = _before_both(before, after, fps)
+            if ended is not None and after.first - ended.last <= longest_gap * fps:
+                costs[row, column] = stitch_cost(ended, after, fps)
     # an end left alone costs as much as the dearest joint, so that no joint is forced
     rows, columns = linear_sum_assignment(np.minimum(costs, STITCH_COST))
     pairs = zip(rows, columns, strict=True)
     successor = {int(r): int(c) for r, c in pairs if costs[r, c] < STITCH_COST}
     joined = []
     for start in sorted(set(range(len(tracks))) - set(successor.values())):
-        looks, at = list(tracks[start].looks), start
+        whole, at = tracks[start], start
         while at in successor:
             at = successor[at]
-            looks += tracks[at].looks
-        joined.append(Track(tuple(looks)))
+            whole = united(whole, tracks[at])
+        joined.append(whole)
     return joined
+
+
+def united(first: Track, second: Track) -> Track:
+    """The looks of both, of a frame that both have the likelier one."""
+    looks = {look.frame: look for look in first.looks}
+    for look in second.looks:
+        if look.frame not in looks or likelihood(look) > likelihood(looks[look.frame]):
+            looks[look.frame] = look
+    return Track(tuple(looks[frame] for frame in sorted(looks)))
+
+
+def _before_both(before: Track, after: Track, fps: float) -> Track | None:
+    """The looks of a track before another begins, None where the other cannot go on with it.
+
+    Where somebody is looked at twice, one look may end a track and the other begin one: for up to
+    `MEMORY` both may be there, at one place.
+    """
+    if not (before.first < after.first and before.last < after.last):
+        return None
+    if before.last - after.first >= MEMORY * fps:
+        return None
+    boxes = {k.frame: body_box(k.points) for k in after.looks if k.frame <= before.last}
+    both = [k for k in before.looks if k.frame in boxes]
+    if any(overlap(body_box(k.points), boxes[k.frame]) < SAME_PLACE for k in both):
+        return None
+    return Track(tuple(k for k in before.looks if k.frame < after.first))
 
 
 def stitch_cost(before: Track, after: Track, fps: float) -> float:

@@ -102,6 +102,20 @@ def test_id_survives_a_gap_and_the_box_is_interpolated(seconds: float):
     assert float(seen.boxes[0, middle, ::2].mean()) == pytest.approx(100 + 3.0 * middle, abs=8)
 
 
+@pytest.mark.parametrize("both", [1, 5])
+def test_one_person_looked_at_twice_at_the_end_of_a_track_is_one(both: int):
+    # a jumper who lands: followed by one region, found again by the detector, crouching
+    first = walker(range(0, 30 + both), 100, 3)
+    second = walker(range(30, 60), 101, 3, phase=0.3)
+    (track,) = track_people(by_frame(60, first, second), FPS, 2.0)
+    assert [k.frame for k in track.looks] == list(range(60))
+
+
+def test_two_people_seen_together_for_a_moment_stay_two():
+    first, second = walker(range(0, 33), 100, 3), walker(range(30, 60), 145, 3)
+    assert len(track_people(by_frame(60, first, second), FPS, 2.0)) == 2
+
+
 def test_a_gap_longer_than_allowed_gives_a_new_id():
     whole = walker(range(160), 100, 3.0)
     looks = by_frame(160, [c for c in whole if not 50 <= c.frame < 110])

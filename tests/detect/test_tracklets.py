@@ -146,6 +146,26 @@ def test_who_comes_back_as_a_new_id_is_the_same_person(clip):
     assert notes[0].startswith("person 9 is person 2, who was last seen in frame 49 and comes back")
 
 
+def test_rows_of_one_person_that_meet_in_a_few_frames_are_one(clip):
+    double = in_two_rows(clip, 1, 52, 50)
+    fixed, notes = merge_returns(double)
+    assert fixed.person_id.tolist() == [1, 2]
+    assert bool(fixed.seen[1].all())
+    assert "person 9 is person 2, who was last seen in frame 51 and as both from 50 on" in notes[0]
+    assert merge_returns(in_two_rows(clip, 1, 70, 50))[0].person_id.tolist() == [1, 2, 9]
+
+
+def test_two_who_are_seen_together_at_the_border_are_two(clip):
+    points = in_two_rows(clip, 1, 52, 50).keypoints.clone()
+    tall = points[1, 51, :, 1].max() - points[1, 51, :, 1].min()
+    points[:, :, :, 0] -= points[1, 51].mean(dim=0)[0] - 20  # leaves the picture on the left ...
+    points[2] += tall * torch.tensor([0.27, 0.27])  # ... where somebody else has just come in
+    double = replace(in_two_rows(clip, 1, 52, 50), keypoints=points)
+    assert merge_returns(double)[0].person_id.tolist() == [1, 2, 9]
+    apart = replace(in_two_rows(clip, 1, 50, 52), keypoints=points)
+    assert merge_returns(apart)[0].person_id.tolist() == [1, 2]  # who comes back has moved
+
+
 def test_a_named_id_does_not_vanish(clip):
     fixed, notes = merge_returns(in_two_rows(clip, 1, 50, 80), named=frozenset({9}))
     assert fixed.person_id.tolist() == [1, 2, 9]

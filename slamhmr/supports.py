@@ -76,13 +76,11 @@ def supports(
         return Supports(support, 0.0)
     heights = found.height - _explained(found, tilt_sigma)
     level = _levels(heights, found)
-    lowest = float(level.min())
-    below = float(found.seconds[level == lowest].sum())
-    if lowest < 0 and below < LASTING_BELOW:
-        level, lowest = level.clamp_min(0), 0.0
-    level = (level - min(lowest, 0.0)).clamp_min(0)
-    _spread(support, found, level, cuts)
-    return Supports(support, -min(lowest, 0.0))
+    below = [x for x in torch.unique(level).tolist() if x < 0]  # the lowest first
+    lasting = [x for x in below if float(found.seconds[level == x].sum()) >= LASTING_BELOW]
+    floor = lasting[0] if len(lasting) > 0 else 0.0
+    _spread(support, found, (level - floor).clamp_min(0), cuts)
+    return Supports(support, -floor)
 
 
 def stances(
@@ -189,9 +187,13 @@ def _cost(
 
 
 def _levels(heights: Float[Tensor, "E"], found: Stances) -> Float[Tensor, "E"]:
-    """Level of each stance: 0 on the floor; else that of the densest group it belongs to."""
+    """Level of each stance: 0 on the floor; else that of the densest group it belongs to.
+
+    The nearest level for who belongs to none: too brief, or too far from the others.
+    """
     level = torch.zeros_like(heights)
     left = heights.abs() > _limit(found)
+    alone, levels = torch.zeros_like(left), [0.0]
     reach = (2 * found.sigma).clamp_min(TOLERANCE)
     while bool(left.any()):
         near = (heights[:, None] - heights[None]).abs() < reach[:, None]
@@ -201,8 +203,13 @@ def _levels(heights: Float[Tensor, "E"], found: Stances) -> Float[Tensor, "E"]:
             middle = _weighted_median(heights[group], found.seconds[group])
             group = ((heights - middle).abs() < CLAIM * reach) & left
             level[group] = middle
+            levels.append(middle)
+        else:
+            alone = alone | group
         left = left & ~group
-    return level
+    known = heights.new_tensor(levels)
+    nearest = known[(heights[:, None] - known).abs().argmin(dim=1)]
+    return torch.where(alone, nearest, level)
 
 
 def _weighted_median(values: Float[Tensor, "V"], weight: Float[Tensor, "V"]) -> float:

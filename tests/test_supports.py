@@ -110,6 +110,17 @@ def test_the_lowest_lasting_level_is_the_floor():
     assert standing_on(result, contacts) == pytest.approx([1.0] * 8 + [0.0] * 3, abs=0.05)
 
 
+@pytest.mark.parametrize("frames", [4, 6])
+def test_a_stance_beside_every_level_is_on_the_nearest_not_up_on_the_wall(frames):
+    feet, contacts = walk([0.0] * 8 + [-2.0] * 3 + [-2.4])
+    contacts[:, frames - 2 * STANCE :] = 0  # a moment on the ground, and misjudged
+    result = found(feet, contacts)
+    assert result.lowered == pytest.approx(2.0, abs=0.05)
+    on = standing_on(result, contacts.clamp_min(0.6))
+    assert on[:8] == pytest.approx([2.0] * 8, abs=0.05)
+    assert on[8:] == [0.0] * 4
+
+
 def test_a_foot_that_moves_or_stays_a_moment_makes_no_level():
     feet, contacts = walk([0.0] * 8)
     contacts[0, 40:45, 2:] = 0.9  # at 2 m/s, 0.3 m up

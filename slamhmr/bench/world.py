@@ -37,6 +37,7 @@ LIMITS = {
 FAMILY_FACTOR = 2.0
 LEAST_COVERAGE = 0.9  # of the true frames, in a family's mean: what is left out has no error
 REGIONS = (0.85, 0.95)  # share of the truth inside the 90 % regions, over all scenes
+LEAST_HELD = 0.5  # share of the true joints inside the 90 % regions, of a scene that is said
 UNITS = {
     "scale_moving": "%", "scale_still": "%", "W": "mm", "WA": "mm", "PA": "mm", "RTE": "%",
     "sliding": "mm/frame", "mutual_cm": "cm at 5 m", "gravity_deg": "deg",
@@ -134,7 +135,8 @@ def summary(rows: Sequence[Row], words: Sequence[str]) -> str:
         f"# One metric world\n\n`{command}`: {len(rows)} scenes of {len(families)} families. "
         "Medians over scenes; shares inside the 90 % regions and coverage are means. Scale is that "
         "of the camera's path where it travels, else of people's distances from it; units: "
-        f"{_units()}; `silent`: scenes beyond twice a limit that pass their gates.\n\n"
+        f"{_units()}; `far`: scenes beyond twice a limit that pass their gates; `silent`: those of "
+        "them whose truth the stated regions do not hold either.\n\n"
         f"```\n{format_rows(lines)}\n```\n\n{verdict}\n"
     )
 
@@ -181,13 +183,23 @@ def far_off(row: Row) -> bool:
     return any(float(row.get(name, 0.0)) > FAMILY_FACTOR * most for name, most in LIMITS.items())
 
 
+def unsaid(row: Row) -> bool:
+    """True where neither a gate nor the stated uncertainty says how far off a scene is.
+
+    Said is what passes no gate, or whose 90 % regions hold the scale and half of all joints.
+    """
+    held = float(row.get("in90_scale", 1.0)) > 0 and float(row.get("in90_abs", 0.0)) >= LEAST_HELD
+    return int(row["exit"]) == 0 and far_off(row) and not held
+
+
 def _line(title: str, rows: Sequence[Row]) -> Row:
     line: dict[str, float | int | str] = {"family": title, "scenes": len(rows)}
     for name in (*COLUMNS, *MEANS):
         value = _mean(rows, name) if name in MEANS else _median(rows, name)
         line[name] = "-" if value is None else value
     line["below_gates"] = sum(int(row["exit"]) != 0 for row in rows)
-    line["silent"] = sum(int(row["exit"]) == 0 and far_off(row) for row in rows)
+    line["far"] = sum(int(row["exit"]) == 0 and far_off(row) for row in rows)
+    line["silent"] = sum(unsaid(row) for row in rows)
     seconds = [float(row["seconds"]) for row in rows if "seconds" in row]
     line["seconds"] = sum(seconds)
     return line

@@ -1,6 +1,8 @@
 """Scores of one solved scene of the world benchmark, against its truth."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +65,40 @@ def travels(scene: Scene) -> bool:
 def _scale_percent(result: Result, truth: Result, pairs: list[tuple[int, int]]) -> float:
     """Error of the size of the camera's path, or of people and camera together where it stays.
 
-    The latter is the relative size, under a similarity, of everybody's pelvis and the camera's
-    centre: the error of people's distances from a camera that does not move.
+    A path in pieces (shots, SLAM that began anew) is measured piece by piece, the mean taken by
+    frames: where one lies beside another is no matter of scale and shows in W and RTE. Where the
+    camera stays it is the relative size, under a similarity, of everybody's pelvis and the
+    camera's centre: the error of people's distances from a camera that does not move.
     """
     centres = [side.world_from_cam[:, :3, 3] for side in (result, truth)]
     if _spread(centres[1]) > TRAVELS or len(pairs) == 0:
-        ratio = metrics.relative_scale(centres[0][:, None], centres[1][:, None])
-    else:
-        both = [truth.valid[row] & result.valid[column] for row, column in pairs]
-        sides = [centres[0]], [centres[1]]
-        for inside, (row, column) in zip(both, pairs, strict=True):
-            sides[0].append(result.joints[column, inside, 0])
-            sides[1].append(truth.joints[row, inside, 0])
-        ratio = metrics.relative_scale(*(torch.cat(side)[:, None] for side in sides))
+        starts = [] if result.segments is None else result.segments.tolist()
+        return _path_percent(starts, *centres)
+    both = [truth.valid[row] & result.valid[column] for row, column in pairs]
+    sides = [centres[0]], [centres[1]]
+    for inside, (row, column) in zip(both, pairs, strict=True):
+        sides[0].append(result.joints[column, inside, 0])
+        sides[1].append(truth.joints[row, inside, 0])
+    return _percent(metrics.relative_scale(*(torch.cat(side)[:, None] for side in sides)))
+
+
+def _path_percent(
+    starts: Sequence[int], mine: Float[Tensor, "T 3"], theirs: Float[Tensor, "T 3"]
+) -> float:
+    """Error of the size of a camera's path, %, over its pieces that travel.
+
+    `starts` are the first frames of all pieces after the first.
+    """
+    found, frames = 0.0, 0
+    for first, stop in itertools.pairwise([0, *starts, len(mine)]):
+        if _spread(theirs[first:stop]) > TRAVELS:
+            ratio = metrics.relative_scale(mine[first:stop, None], theirs[first:stop, None])
+            found += (stop - first) * _percent(ratio)
+            frames += stop - first
+    return found / frames if frames > 0 else float("nan")
+
+
+def _percent(ratio: float | None) -> float:
     return float("nan") if ratio is None else 100.0 * metrics.scale_error(ratio, 1.0)
 
 

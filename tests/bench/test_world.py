@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from slamhmr.bench.world import WorldSpec, far_off, jobs_of, outside, run, summary
+from slamhmr.bench.world import WorldSpec, far_off, jobs_of, outside, run, summary, unsaid
 from slamhmr.bench.world_scenes import FAMILIES, world_scene
+from slamhmr.bench.world_scores import _path_percent
 from slamhmr.errors import ConfigError
 
 HOLDS = {"scale_moving": 3.0, "W": 80.0, "WA": 50.0, "RTE": 1.0, "sliding": 4.0, "mutual_cm": 9.0,
@@ -36,7 +38,27 @@ def test_who_is_far_off_and_passes_is_counted() -> None:
     rows = [{"family": "cut", "seed": 1, **HOLDS}, {"family": "cut", "seed": 2, **HOLDS, "W": 181}]
     last = next(line for line in summary(rows, []).splitlines() if line.strip().startswith("all"))
     assert [far_off(row) for row in rows] == [False, True]
-    assert last.split()[-3:-1] == ["0", "1"]
+    assert last.split()[-4:-1] == ["0", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [({}, False), ({"W": 181.0}, False), ({"W": 181.0, "in90_abs": 0.3}, True),
+     ({"W": 181.0, "in90_scale": 0.0}, True), ({"in90_scale": 0.0}, False),
+     ({"W": 181.0, "in90_scale": 0.0, "exit": 3}, False)],
+)  # fmt: skip
+def test_who_is_far_off_outside_of_what_is_stated_is_silent(changed, expected) -> None:
+    assert unsaid({"family": "cut", "seed": 1, **HOLDS, **changed}) is expected
+
+
+def test_a_path_in_pieces_is_measured_piece_by_piece() -> None:
+    path = torch.linspace(0, 2, 40, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.5, 0.0])
+    turned = path.clone()
+    turned[20:] = (
+        1.1 * (path[20:] - path[20]) @ torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]).double()
+    )
+    assert _path_percent([20], turned, path) == pytest.approx(5.0)
+    assert _path_percent([], turned, path) > 10
 
 
 def test_sentences_on_limits_families_regions_and_refusals() -> None:

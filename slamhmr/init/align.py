@@ -27,7 +27,8 @@ STANDING_SHARE = 0.2  # of a full vote per frame with which standing people coun
 KNOWN_UP = 0.005  # rad, gravity as calibrated cameras state it
 UP_DOUBT = 0.1  # rad, gravity from people who stand
 CAMERA_HEIGHT = (1.5, 0.6)  # m, mean and scale (Cauchy) of a camera above the floor
-FLOOR_SIGMA = 0.08  # m, height of one standing foot
+FLOOR_SIGMA = 0.05  # m, height of one standing foot
+SIZE_SIGMA = 0.08  # of a person's size, and thereby distance from the camera, before the solve
 STEP_SECONDS = 0.5  # heights of a foot within a step are one measurement
 
 
@@ -70,7 +71,7 @@ def align(
             soles, swung[:, :, feet], observed, fps, cuts, initial.contacts
         )
         if not last and cameras.up is None:
-            eyes = scale * centres.mean(dim=0)
+            eyes = scale * centres
             up = _floor_normal(soles, contacts, eyes, fps, UP_DOUBT if doubt is None else doubt)
             levelled = level_cameras(levelled, up)
     root = turn @ initial.cam_from_root[..., :3, :3]
@@ -267,7 +268,7 @@ def _contacts_and_floor(
 def _floor_normal(
     feet: Float[Tensor, "N T 4 3"],
     contacts: Float[Tensor, "N T 4"],
-    eyes: Float[Tensor, "3"],
+    eyes: Float[Tensor, "T 3"],
     fps: float,
     doubt: float = UP_DOUBT,
 ) -> Float[Tensor, "3"]:
@@ -276,19 +277,26 @@ def _floor_normal(
     The correction is held by `doubt` rad. Feet within `STEP_SECONDS` are one measurement, and the
     camera is one: it is probably held `CAMERA_HEIGHT` above the same plane (a lean towards the
     camera, which no single camera sees well, shows there). A walk on a slope levels the slope.
+    Whoever is larger by a share s than the start says is farther away, and stands lower by s times
+    the camera's height above the feet: s of everybody is an unknown within `SIZE_SIGMA`, else two
+    people at two distances would tilt the floor by what their sizes are wrong.
     """
+    people, frames, count, _ = feet.shape
     weight = (contacts * lower_foot(feet) / (4 * STEP_SECONDS * fps)).flatten()
-    below = eyes - torch.tensor([0.0, 0.0, CAMERA_HEIGHT[0]], dtype=feet.dtype)
+    below = eyes.mean(dim=0) - torch.tensor([0.0, 0.0, CAMERA_HEIGHT[0]], dtype=feet.dtype)
     place = torch.cat([feet.flatten(0, 2), below[None]])
     weight = torch.cat([weight, torch.ones_like(weight[:1])])
     sigma = torch.full_like(weight, FLOOR_SIGMA)
     sigma[-1] = CAMERA_HEIGHT[1]
-    rows = torch.cat([place[:, :2], torch.ones_like(place[:, :1])], dim=-1)
+    sunk = (eyes[None, :, None, 2] - feet[..., 2]).reshape(people, frames * count)
+    larger = sunk.new_zeros(len(place), people)
+    for person, own in enumerate(sunk):
+        larger[person * frames * count : (person + 1) * frames * count, person] = own
+    rows = torch.cat([place[:, :2], torch.ones_like(place[:, :1]), larger], dim=-1)
     rows[:, :2] -= rows[:-1, :2].mean(dim=0)
-    hold = torch.diag(torch.tensor([1.0, 1.0, 0.0], dtype=feet.dtype)) / doubt**2
-    hold = hold + 1e-6 * torch.eye(3, dtype=feet.dtype)
-    height = _weighted_median(place[:-1, 2], weight[:-1] + 1e-9)
-    plane = torch.tensor([0.0, 0.0, height], dtype=feet.dtype)
+    hold = torch.diag(sunk.new_tensor([doubt**-2, doubt**-2, 1e-6] + [SIZE_SIGMA**-2] * people))
+    plane = feet.new_zeros(3 + people)
+    plane[2] = _weighted_median(place[:-1, 2], weight[:-1] + 1e-9)
     for _ in range(10):
         off = (place[:, 2] - rows @ plane) / sigma
         scaled = rows * (weight / (1 + off**2) / sigma**2)[:, None]

@@ -10,7 +10,7 @@ import torch
 from slamhmr.body import BodyModel, forward_points, load_body, rest_points
 from slamhmr.errors import InputError
 from slamhmr.geometry import invert, rigid
-from slamhmr.init.align import align
+from slamhmr.init.align import _floor_normal, align
 from slamhmr.init.geometric import Options, initialise
 from slamhmr.init.gravity import robust_up
 from slamhmr.scene import point_set
@@ -225,3 +225,16 @@ def test_robust_up_ignores_a_minority_of_leaning_votes() -> None:
     cameras = torch.eye(3, dtype=torch.float64).expand(4, 3, 3)
     found = robust_up(axes, torch.ones(10, dtype=torch.float64), cameras)
     assert math.degrees(math.acos(float(found @ up))) < 4
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 1.0), (1.06, 0.96), (0.96, 1.06)])
+def test_wrong_sizes_of_two_people_do_not_tilt_the_floor(sizes: tuple[float, float]) -> None:
+    feet = torch.zeros(2, 120, 4, 3, dtype=torch.float64)  # two who cross, at two distances
+    along = torch.linspace(-2.5, 2.5, 120, dtype=torch.float64)[:, None]
+    feet[0, ..., 0], feet[1, ..., 0] = along, -along
+    feet[0, ..., 1], feet[1, ..., 1] = 6.0, 7.2
+    feet[..., 2] = -1.6
+    feet = feet * torch.tensor(sizes, dtype=torch.float64)[:, None, None, None]
+    contacts, eyes = torch.ones(2, 120, 4).double(), torch.zeros(120, 3).double()
+    up = _floor_normal(feet, contacts, eyes, 30.0, doubt=0.04)
+    assert float(torch.rad2deg(torch.arccos(up[2]))) < 1.2

@@ -108,6 +108,17 @@ def shot_numbers(length: int, cuts: Sequence[int]) -> Int[Tensor, "T"]:
     return torch.searchsorted(starts, torch.arange(length), right=True)
 
 
+def ramps(times: Float[Tensor, "E"], duration: float, spacing: float) -> Float[Tensor, "E K"]:
+    """Functions of time from 0 on that each rise from 0 to 1, one after the other: sums drift.
+
+    As many as there are whole `spacing`s in `duration`, none in what is shorter. With independent
+    coefficients of sigma s sqrt(spacing), a random walk of s per square root of a second.
+    """
+    count = int(duration / spacing)
+    first = torch.arange(count, dtype=times.dtype, device=times.device)
+    return (times[:, None] * (count / max(duration, spacing)) - first).clamp(0, 1)
+
+
 def runs(flags: Bool[Tensor, "T"], shot: Int[Tensor, "T"] | None = None) -> list[tuple[int, int]]:
     """First and last-plus-one index of every unbroken run of true flags, within one shot."""
     edge = torch.zeros(1, dtype=torch.bool)

@@ -50,6 +50,7 @@ def stand(
     found = supports(
         on_floor, moved * state.observed[..., None], times, cameras,
         tilt_sigma=LEVELLED if level else LEANING, cuts=starts, measured=measured,
+        drifting=state.cameras.moving and state.cameras.up is None,
     )  # fmt: skip
     contacts = predicted
     if solved:

@@ -6,13 +6,14 @@ it. So heights count against each person's own offset and against a slight tilt 
 with priors; only what these do not explain is a level.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from slamhmr.geometry import runs, shot_numbers
+from slamhmr.geometry import ramps, runs, shot_numbers
 from slamhmr.skeleton import IN_CONTACT
 
 SHORTEST = 0.1  # s, of a stance
@@ -26,6 +27,9 @@ LEAST_LIMIT = 0.10  # m
 TOLERANCE = 0.06  # m, half width of a level, for sigmas of stances up to half of it
 CLAIM = 1.75  # of that, within which a level takes stances with it
 STEEPEST = 3.0  # of its sigma, a tilt of the ground; a steeper slope of stances is stairs
+# m per square root of a second, drift of heights in a SLAM system's world: of people 5 m from a camera
+# whose pitch drifts by 0.2 degrees in the first second; and the seconds for which it is linear.
+SLAM_DRIFT, DRIFT_SPACING = 0.02, 10.0
 LASTING = 0.3  # s, of all stances on a level together
 LASTING_BELOW = 0.5  # s, of those on a level that becomes the floor
 BIAS_STEPS = 61
@@ -44,6 +48,7 @@ class Stances:
     seconds: Float[Tensor, "E"]
     sigma: Float[Tensor, "E"]  # m, of each height by itself
     shared: Float[Tensor, "E"]  # m, of the person's offset
+    when: Float[Tensor, "E"]  # s from the first frame, the middle
 
 
 @dataclass(frozen=True)
@@ -62,19 +67,22 @@ def supports(
     *,
     tilt_sigma: float,
     cuts: tuple[int, ...] = (),
+    drifting: bool = False,
     measured: Bool[Tensor, "N"] | None = None,
 ) -> Supports:
     """Height of the support of every point in every frame.
 
     `feet` are places along the ground (two) and heights of the soles above it. Between stances a
     point belongs to the nearest one in time, its own or another of the same person.
-    `tilt_sigma`, rad: of the ground as it is now; `measured`: whose size is not only guessed.
+    `tilt_sigma`, rad: of the ground as it is now; `drifting`: cameras are a SLAM system's,
+    whose heights drift in long clips; `measured`: whose size is not only guessed.
     """
     found = stances(feet, contacts, times, camera_height, cuts, measured)
     support = torch.zeros_like(contacts)
     if len(found.person) == 0:
         return Supports(support, 0.0)
-    heights = found.height - _explained(found, tilt_sigma)
+    duration = float(times[-1] - times[0])
+    heights = found.height - _explained(found, tilt_sigma, duration if drifting else 0.0)
     level = _levels(heights, found)
     below = [x for x in torch.unique(level).tolist() if x < 0]  # the lowest first
     lasting = [x for x in below if float(found.seconds[level == x].sum()) >= LASTING_BELOW]
@@ -112,10 +120,10 @@ def stances(
                 spans.append((first, stop))
                 sigma = torch.hypot(height.new_tensor(STANCE[0]), STANCE[1] * arm)
                 shared = torch.hypot(height.new_tensor(OFFSET), error * arm)
-                rows.append(
-                    torch.stack([*place, height, height.new_tensor(seconds), sigma, shared])
-                )
-    table = torch.stack(rows) if len(rows) > 0 else feet.new_zeros(0, 6)
+                lasts = height.new_tensor(seconds)
+                when = times[first:stop].mean() - times[0]
+                rows.append(torch.stack([*place, height, lasts, sigma, shared, when]))
+    table = torch.stack(rows) if len(rows) > 0 else feet.new_zeros(0, 7)
     return Stances(people, points, spans, table[:, :2], *table[:, 2:].unbind(dim=1))
 
 
@@ -124,8 +132,8 @@ def _limit(found: Stances) -> Float[Tensor, "E"]:
     return (FLOOR_LIMIT * found.sigma).clamp_min(LEAST_LIMIT)
 
 
-def _explained(found: Stances, tilt_sigma: float) -> Float[Tensor, "E"]:
-    """Heights that people's offsets and a tilt of the ground explain: the better of two fits.
+def _explained(found: Stances, tilt_sigma: float, drifting_s: float) -> Float[Tensor, "E"]:
+    """Heights that people's offsets, tilt and drift of the ground explain: the better of two fits.
 
     One begins level, with every person's offset where most of its stances agree; one from a wide
     fit of everything, for a ground that still leans; not by more than it can, for feet in the
@@ -135,12 +143,14 @@ def _explained(found: Stances, tilt_sigma: float) -> Float[Tensor, "E"]:
     owner = torch.tensor([people.index(person) for person in found.person])
     rows = torch.nn.functional.one_hot(owner, len(people)).to(found.height)
     place = found.place - found.place.mean(dim=0)
-    rows = torch.cat([place, rows], dim=1)
+    rise = ramps(found.when, drifting_s, DRIFT_SPACING)
+    rows = torch.cat([place, rise, rows], dim=1)
     shared = torch.stack([found.shared[owner == k].mean() for k in range(len(people))])
-    prior = torch.cat([shared.new_full((2,), tilt_sigma), shared])
+    steps = shared.new_full((rise.shape[1],), SLAM_DRIFT * math.sqrt(DRIFT_SPACING))
+    prior = torch.cat([shared.new_full((2,), tilt_sigma), steps, shared])
     level = torch.zeros_like(prior)
     for k in range(len(people)):
-        level[2 + k] = _offset(found, owner == k, float(shared[k]))
+        level[2 + len(steps) + k] = _offset(found, owner == k, float(shared[k]))
     limit = _limit(found)
     wide = _refined(torch.zeros_like(prior), rows, found, prior, 6 * limit)
     fits = [_refined(start, rows, found, prior, limit / 2) for start in (level, wide)]

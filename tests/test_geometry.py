@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slamhmr.geometry import between, runs, shot_numbers
+from slamhmr.geometry import between, ramps, runs, shot_numbers
 
 
 def test_between_interpolates_what_is_linear_exactly_and_holds_the_ends():
@@ -35,3 +35,14 @@ def test_runs_of_true_flags_within_one_shot():
     assert runs(flags) == [(0, 1), (2, 5), (6, 7)]
     assert runs(flags, shot_numbers(7, [3])) == [(0, 1), (2, 3), (3, 5), (6, 7)]
     assert runs(torch.zeros(4, dtype=torch.bool)) == []
+
+
+def test_ramps_rise_one_after_the_other_and_not_at_all_in_short_clips() -> None:
+    times = torch.linspace(0, 25, 26, dtype=torch.float64)
+    rise = ramps(times, 25.0, 10.0)
+    assert rise.shape == (26, 2)
+    assert torch.equal(rise[0], torch.zeros(2).double())
+    assert torch.equal(rise[-1], torch.ones(2).double())
+    assert torch.allclose(rise.sum(dim=1), 2 * times / 25)
+    assert bool((rise[times < 12.5, 1] == 0).all())
+    assert ramps(times, 9.9, 10.0).shape == ramps(times, 0.0, 10.0).shape == (26, 0)

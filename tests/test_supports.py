@@ -27,13 +27,11 @@ def walk(levels, *, slope=0.0, offset=0.0, noise=0.01, seed=0):
     return feet, contacts
 
 
-def found(feet, contacts, camera=1.5, tilt_sigma=LEANING, cuts=(), measured=None):
+def found(feet, contacts, camera=1.5, tilt_sigma=LEANING, cuts=(), **known):
     frames = feet.shape[1]
     times = torch.arange(frames, dtype=torch.float64) / FPS
     height = torch.full((frames,), camera, dtype=torch.float64)
-    return supports(
-        feet, contacts, times, height, tilt_sigma=tilt_sigma, cuts=cuts, measured=measured
-    )
+    return supports(feet, contacts, times, height, tilt_sigma=tilt_sigma, cuts=cuts, **known)
 
 
 def standing_on(result: Supports, contacts):
@@ -129,6 +127,23 @@ def test_a_foot_that_moves_or_stays_a_moment_makes_no_level():
     contacts[0, 44, 2:] = 0
     feet[0, 40:44, 2:, 2] = 0.5
     assert float(found(feet, contacts).support.abs().max()) == 0
+
+
+def test_a_slam_systems_drift_in_a_long_clip_is_no_level():
+    feet, contacts = walk([0.0] * 100)  # a minute to and fro, rising by 0.4 m
+    frames = feet.shape[1]
+    feet[0, ..., 0] = (feet[0, ..., 0] + 3) % 6
+    feet[0, ..., 2] += torch.linspace(0, 0.4, frames, dtype=torch.float64)[:, None]
+    assert float(found(feet, contacts).support.max()) > 0.1
+    assert float(found(feet, contacts, drifting=True).support.max()) == 0
+
+
+def test_stairs_are_no_drift():
+    steps = [0.0] * 20 + [0.17, 0.34, 0.51] + [0.68] * 20
+    feet, contacts = walk(steps)
+    on = standing_on(found(feet, contacts, drifting=True), contacts)
+    assert on[:18] == [0.0] * 18
+    assert on[-15:] == pytest.approx([0.68] * 15, abs=0.12)
 
 
 def test_nobody_who_stands_and_no_word_of_levels():

@@ -12,12 +12,13 @@ from slamhmr.body import BodyModel, forward_points
 from slamhmr.cameras import uncorrected
 from slamhmr.contacts import contacts_from_kinematics
 from slamhmr.errors import InputError
-from slamhmr.geometry import rigid, rotation_between
+from slamhmr.geometry import ramps, rigid, rotation_between
 from slamhmr.init.gravity import LEARNED_SIGMA, robust_up
 from slamhmr.init.scale import camera_scale, lower_foot
 from slamhmr.init.scene_points import floor_scale
 from slamhmr.scene import point_set
 from slamhmr.skeleton import CONTACT_POINTS
+from slamhmr.supports import DRIFT_SPACING, SLAM_DRIFT
 from slamhmr.types import FREE_SCALE_SIGMA, CameraTrack, Initial, Observations, SceneState
 
 VELOCITY_SIGMA = 0.4  # m/s, of a predicted velocity that comes without one
@@ -28,6 +29,7 @@ KNOWN_UP = 0.005  # rad, gravity as calibrated cameras state it
 UP_DOUBT = 0.1  # rad, gravity from people who stand
 CAMERA_HEIGHT = (1.5, 0.6)  # m, mean and scale (Cauchy) of a camera above the floor
 FLOOR_SIGMA = 0.05  # m, height of one standing foot
+RISE_SIGMA = SLAM_DRIFT * math.sqrt(DRIFT_SPACING)  # m, drift of heights in one spacing
 SIZE_SIGMA = 0.08  # of a person's size, and thereby distance from the camera, before the solve
 STEP_SECONDS = 0.5  # heights of a foot within a step are one measurement
 
@@ -279,7 +281,8 @@ def _floor_normal(
     camera, which no single camera sees well, shows there). A walk on a slope levels the slope.
     Whoever is larger by a share s than the start says is farther away, and stands lower by s times
     the camera's height above the feet: s of everybody is an unknown within `SIZE_SIGMA`, else two
-    people at two distances would tilt the floor by what their sizes are wrong.
+    people at two distances would tilt the floor by what their sizes are wrong. In long clips the
+    heights of a camera that travels drift (`supports.SLAM_DRIFT`).
     """
     people, frames, count, _ = feet.shape
     weight = (contacts * lower_foot(feet) / (4 * STEP_SECONDS * fps)).flatten()
@@ -292,10 +295,13 @@ def _floor_normal(
     larger = sunk.new_zeros(len(place), people)
     for person, own in enumerate(sunk):
         larger[person * frames * count : (person + 1) * frames * count, person] = own
-    rows = torch.cat([place[:, :2], torch.ones_like(place[:, :1]), larger], dim=-1)
+    rise = _rises(eyes, fps).expand(people, -1, count, -1).flatten(0, 2)
+    rise = torch.cat([rise, rise.mean(dim=0, keepdim=True)])
+    rows = torch.cat([place[:, :2], torch.ones_like(place[:, :1]), larger, rise], dim=-1)
     rows[:, :2] -= rows[:-1, :2].mean(dim=0)
-    hold = torch.diag(sunk.new_tensor([doubt**-2, doubt**-2, 1e-6] + [SIZE_SIGMA**-2] * people))
-    plane = feet.new_zeros(3 + people)
+    sigmas = [doubt, doubt, 1e3, *[SIZE_SIGMA] * people, *[RISE_SIGMA] * rise.shape[1]]
+    hold = torch.diag(sunk.new_tensor(sigmas) ** -2)
+    plane = feet.new_zeros(rows.shape[1])
     plane[2] = _weighted_median(place[:-1, 2], weight[:-1] + 1e-9)
     for _ in range(10):
         off = (place[:, 2] - rows @ plane) / sigma
@@ -303,6 +309,13 @@ def _floor_normal(
         plane = torch.linalg.solve(scaled.T @ rows + hold, scaled.T @ place[:, 2])
     normal = torch.stack([-plane[0], -plane[1], torch.ones_like(plane[0])])
     return torch.nn.functional.normalize(normal, dim=0)
+
+
+def _rises(eyes: Float[Tensor, "T 3"], fps: float) -> Float[Tensor, "1 T 1 K"]:
+    """What the heights of a travelling camera may drift by, over its frames; else nothing."""
+    travels = bool((eyes != eyes[:1]).any())
+    times = torch.arange(len(eyes), dtype=eyes.dtype) / fps
+    return ramps(times, float(times[-1]) if travels else 0.0, DRIFT_SPACING)[None, :, None]
 
 
 def _weighted_median(values: Float[Tensor, "V"], weight: Float[Tensor, "V"]) -> float:

@@ -27,8 +27,8 @@ LEAST_LIMIT = 0.10  # m
 TOLERANCE = 0.06  # m, half width of a level, for sigmas of stances up to half of it
 CLAIM = 1.75  # of that, within which a level takes stances with it
 STEEPEST = 3.0  # of its sigma, a tilt of the ground; a steeper slope of stances is stairs
-# m per square root of a second, drift of heights in a SLAM system's world: of people 5 m from a camera
-# whose pitch drifts by 0.2 degrees in the first second; and the seconds for which it is linear.
+# m per square root of a second, drift of heights in a SLAM system's world: of people 5 m from a
+# camera whose pitch drifts by 0.2 degrees in the first second; and the seconds of linear drift.
 SLAM_DRIFT, DRIFT_SPACING = 0.02, 10.0
 LASTING = 0.3  # s, of all stances on a level together
 LASTING_BELOW = 0.5  # s, of those on a level that becomes the floor

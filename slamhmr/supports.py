@@ -30,6 +30,7 @@ STEEPEST = 3.0  # of its sigma, a tilt of the ground; a steeper slope of stances
 # m per square root of a second, drift of heights in a SLAM system's world: of people 5 m from a
 # camera whose pitch drifts by 0.2 degrees in the first second; and the seconds of linear drift.
 SLAM_DRIFT, DRIFT_SPACING = 0.02, 10.0
+RISE_SIGMA = SLAM_DRIFT * math.sqrt(DRIFT_SPACING)  # m, of the drift in one spacing
 LASTING = 0.3  # s, of all stances on a level together
 LASTING_BELOW = 0.5  # s, of those on a level that becomes the floor
 BIAS_STEPS = 61
@@ -146,7 +147,7 @@ def _explained(found: Stances, tilt_sigma: float, drifting_s: float) -> Float[Te
     rise = ramps(found.when, drifting_s, DRIFT_SPACING)
     rows = torch.cat([place, rise, rows], dim=1)
     shared = torch.stack([found.shared[owner == k].mean() for k in range(len(people))])
-    steps = shared.new_full((rise.shape[1],), SLAM_DRIFT * math.sqrt(DRIFT_SPACING))
+    steps = shared.new_full((rise.shape[1],), RISE_SIGMA)
     prior = torch.cat([shared.new_full((2,), tilt_sigma), steps, shared])
     level = torch.zeros_like(prior)
     for k in range(len(people)):

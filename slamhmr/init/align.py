@@ -18,7 +18,7 @@ from slamhmr.init.scale import camera_scale, lower_foot
 from slamhmr.init.scene_points import floor_scale
 from slamhmr.scene import point_set
 from slamhmr.skeleton import CONTACT_POINTS
-from slamhmr.supports import DRIFT_SPACING, SLAM_DRIFT
+from slamhmr.supports import DRIFT_SPACING, RISE_SIGMA
 from slamhmr.types import FREE_SCALE_SIGMA, CameraTrack, Initial, Observations, SceneState
 
 VELOCITY_SIGMA = 0.4  # m/s, of a predicted velocity that comes without one
@@ -29,7 +29,6 @@ KNOWN_UP = 0.005  # rad, gravity as calibrated cameras state it
 UP_DOUBT = 0.1  # rad, gravity from people who stand
 CAMERA_HEIGHT = (1.5, 0.6)  # m, mean and scale (Cauchy) of a camera above the floor
 FLOOR_SIGMA = 0.05  # m, height of one standing foot
-RISE_SIGMA = SLAM_DRIFT * math.sqrt(DRIFT_SPACING)  # m, drift of heights in one spacing
 SIZE_SIGMA = 0.08  # of a person's size, and thereby distance from the camera, before the solve
 STEP_SECONDS = 0.5  # heights of a foot within a step are one measurement
 

@@ -238,3 +238,17 @@ def test_wrong_sizes_of_two_people_do_not_tilt_the_floor(sizes: tuple[float, flo
     contacts, eyes = torch.ones(2, 120, 4).double(), torch.zeros(120, 3).double()
     up = _floor_normal(feet, contacts, eyes, 30.0, doubt=0.04)
     assert float(torch.rad2deg(torch.arccos(up[2]))) < 1.2
+
+
+def test_a_travelling_cameras_drift_in_a_long_clip_does_not_tilt_the_floor() -> None:
+    frames = 1800  # a minute; the person goes away, and the heights of the world rise
+    feet, eyes = torch.zeros(1, frames, 4, 3).double(), torch.zeros(frames, 3).double()
+    time = torch.linspace(0, 1, frames, dtype=torch.float64)
+    feet[0, ..., 1], feet[..., 2] = 4 + 2 * time[:, None], -1.6 + 0.3 * time[:, None]
+    eyes[:, 0] = time
+    contacts = torch.ones(1, frames, 4).double()
+    tilts = [
+        float(torch.rad2deg(torch.arccos(_floor_normal(feet, contacts, path, 30.0, doubt=0.04)[2])))
+        for path in (eyes, 0 * eyes)
+    ]
+    assert tilts[0] < 0.5 * tilts[1]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from slamhmr.registry import SLAM, backend
 from slamhmr.runfolder import RunFolder
 from slamhmr.sequence import Sequence, prepare_cameras
 from slamhmr.slam.denoise import without_noise
+from slamhmr.slam.edges import with_edges
 from slamhmr.slam.gaps import lost_note
 from slamhmr.slam.intrinsics import known_intrinsics
 from slamhmr.slam.pieces import join, part_of_observations, part_of_video
@@ -54,7 +56,10 @@ def track_camera(
             cameras = _from_file(sequence, observations)
         else:
             cameras = _from_pixels(name, sequence, observations, config, progress)
-        return _found(without_noise(cameras, observations.timestamps))
+        cameras = _found(without_noise(cameras, observations.timestamps))
+        if config.vertical_edges and cameras.up is None and sequence.video is not None:
+            cameras = with_edges(cameras, sequence.video, observations)
+        return cameras
 
     value, _ = run.step(
         "2_cameras",
@@ -67,13 +72,21 @@ def track_camera(
             sequence.settings.camera,
             sequence.cuts,
             config.allow_degraded,
+            config.vertical_edges,
         ],
-        inputs=input_files(
-            sequence, sequence.cameras if name == "file" else None, run.path("1_observations.npz")
-        ),
+        inputs=_inputs(sequence, name, run, config),
         code=("slamhmr.camera_step", *(SLAM.values() if name == "auto" else (SLAM[name],))),
     )
     return value
+
+
+def _inputs(sequence: Sequence, name: str, run: RunFolder, config: Config) -> list[Path]:
+    """The files this step reads: those of cameras or the pixels, and these for edges, too."""
+    given = sequence.cameras if name == "file" else None
+    found = input_files(sequence, given, run.path("1_observations.npz"))
+    if given is not None and config.vertical_edges and sequence.video is not None:
+        found.append(sequence.video.path)
+    return found
 
 
 def _from_file(sequence: Sequence, observations: Observations) -> CameraTrack:

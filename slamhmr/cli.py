@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[Words]
 
-LOG = logging.getLogger("slamhmr")
+LOG, TRAINING_LOG = logging.getLogger("slamhmr"), logging.getLogger("priors")
 BENCHMARKS = {  # modules of slamhmr.bench with a function `run`
     "speed": "seconds, memory and accuracy against frames and people",
     "convergence": "the solver and L-BFGS on one energy",
@@ -344,15 +344,17 @@ def _log_to_terminal(verbose: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.setLevel(logging.DEBUG if verbose else logging.INFO)
-    LOG.addHandler(handler)
-    LOG.setLevel(logging.DEBUG)
-    LOG.propagate = False
+    for log in (LOG, TRAINING_LOG):
+        log.addHandler(handler)
+        log.setLevel(logging.DEBUG)
+        log.propagate = False
 
 
 def _close_logs() -> None:
-    for handler in list(LOG.handlers):
-        LOG.removeHandler(handler)
-        handler.close()
+    for log in (LOG, TRAINING_LOG):
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+            handler.close()
 
 
 def _log_to_file(path: Path) -> None:

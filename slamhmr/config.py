@@ -106,6 +106,7 @@ class Config:
     slam: str = "auto"  # "auto": cameras.npz where there is one, else classified from the pixels
     init: str = "auto"  # "auto": initial.npz where there is one, else lift
     detect_cuts: bool = True  # in the pixels, unless sequence.yaml says where the cuts are
+    vertical_edges: bool = True  # of the picture, where there are pixels: they help to find gravity
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # backend name -> its Options
     # Backend name (or body) -> option that names a file -> the sha256 that the file must have.
     sha256: dict[str, dict[str, str]] = field(default_factory=dict)

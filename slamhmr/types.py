@@ -100,6 +100,10 @@ class CameraTrack:
     point_segments: Int[Tensor, "M"] | None = None
     # Relative standard deviation of the focal length, where it was guessed or estimated.
     focal_sigma: Float[Tensor, ""] | None = None
+    # Both ends of straight edges of the picture, unit rays in the camera of their frame; None: none
+    # were looked for.
+    edges: Float[Tensor, "E 2 3"] | None = None
+    edge_frames: Int[Tensor, "E"] | None = None
 
     @property
     def starts(self) -> tuple[int, ...]:

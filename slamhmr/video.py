@@ -60,13 +60,12 @@ def read_frames(
     """
     shrink = min(1.0, longest / max(video.image_size)) if longest is not None else 1.0
     read = _image_frames if video.path.is_dir() else _file_frames
-    frames = read(video, shrink)
     count = 0
-    for index, frame in frames:
+    for index, frame in read(video, shrink, stride):
         if index >= video.frame_count:
             return
         count = index + 1
-        if index % stride == 0:
+        if frame is not None:
             yield index, np.ascontiguousarray(np.rot90(frame, video.rotation // 90))
     if count < video.frame_count:
         raise InputError(
@@ -161,7 +160,10 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _file_frames(video: Video, shrink: float) -> Iterator[tuple[int, np.ndarray]]:
+def _file_frames(
+    video: Video, shrink: float, stride: int
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Every kept frame; those between the strides are decoded, but not converted: None."""
     import av
 
     try:
@@ -169,23 +171,31 @@ def _file_frames(video: Video, shrink: float) -> Iterator[tuple[int, np.ndarray]
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for number, frame in enumerate(container.decode(stream)):
-                if number >= video.first:
-                    width, height = round(frame.width * shrink), round(frame.height * shrink)
+                index = number - video.first
+                if index < 0:
+                    continue
+                width, height = round(frame.width * shrink), round(frame.height * shrink)
+                image = None
+                if index % stride == 0:
                     image = frame.to_ndarray(format="rgb24", width=width, height=height)
-                    yield number - video.first, image
+                yield index, image
     except av.error.FFmpegError as e:
         raise InputError(f"video '{video.path}' cannot be decoded: {e}") from e
 
 
-def _image_frames(video: Video, shrink: float) -> Iterator[tuple[int, np.ndarray]]:
+def _image_frames(
+    video: Video, shrink: float, stride: int
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Every kept image; those between the strides are not read: None."""
     import cv2
 
-    for number, file in enumerate(image_files(video.path)):
-        if number < video.first:
+    for index, file in enumerate(image_files(video.path)[video.first :]):
+        if index % stride != 0:
+            yield index, None
             continue
         image = cv2.imread(str(file))  # honours EXIF orientation
         if image is None or image.shape[1::-1] != video.image_size:
             raise InputError(f"image '{file}' cannot be read or differs in size from the first")
         if shrink < 1:
             image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-        yield number - video.first, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        yield index, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

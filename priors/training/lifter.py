@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from priors.checkpoints import CheckpointError, read_torch_checkpoint
-from priors.lifter import Crop, Lifter, crop
+from priors.lifter import Crop, Lifter, crop, load_lifter
 from priors.training.clips import Library, clip_names, read_library, sample_windows
 from priors.training.detecting import detect
 from priors.training.filming import Footage, film
@@ -50,6 +50,7 @@ class Options:
     threads: int = 1
     device: str = "cpu"
     resume: bool = True
+    start: Path | None = None  # weights to go on from, with a learning rate of its own
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,10 @@ class _Run:
     def __init__(self, options: Options) -> None:
         self.options, self.step, self.elapsed = options, 0, 0.0
         self.network = Lifter(options.width, options.dilations).to(options.device)
-        initialise(self.network)
+        if options.start is None:
+            initialise(self.network)
+        else:
+            self.network.load_state_dict(_weights_to_start(options))
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network,
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE),  # type: ignore[no-untyped-call]
@@ -202,8 +206,9 @@ class _Run:
         parts = {"step", "elapsed", "network", "average", "optimiser", "options"}
         if not isinstance(content, dict) or not parts <= set(content):
             raise ValueError(f"'{self.checkpoint}' is no checkpoint of a lifter; delete it")
-        for name in ("seed", "batch", "frames", "width", "dilations"):
-            asked, kept = str(getattr(self.options, name)), content["options"].get(name)
+        for name in ("seed", "batch", "frames", "width", "dilations", "start"):
+            asked = str(getattr(self.options, name))
+            kept = content["options"].get(name, "None")
             if asked != kept:
                 raise ValueError(
                     f"checkpoint '{self.checkpoint}' was begun with {name}={kept}, not {asked}; "
@@ -227,6 +232,23 @@ def to_device(value: T, device: str) -> T:
         moved = {f.name: to_device(getattr(value, f.name), device) for f in fields(value)}
         return type(value)(**moved)
     return value
+
+
+def _weights_to_start(options: Options) -> dict[str, Tensor]:
+    """Weights of another run, of the same network.
+
+    Raises ValueError if there are none, or those of another network.
+    """
+    try:
+        network, _ = load_lifter(options.start)
+    except (FileNotFoundError, CheckpointError) as error:
+        raise ValueError(str(error)) from error
+    if (network.width, network.dilations) != (options.width, options.dilations):
+        raise ValueError(
+            f"start={options.start} has width={network.width} dilations={network.dilations}, "
+            f"not {options.width} and {options.dilations}"
+        )
+    return network.state_dict()
 
 
 def initialise(network: Lifter) -> None:

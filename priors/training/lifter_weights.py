@@ -2,11 +2,12 @@
 
 import logging
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from priors.checkpoints import save_weights
+from priors.checkpoints import file_sha256, save_weights
 from priors.lifter import BODY_JOINTS, WIDTHS, Lifter
 from priors.training.clips import (
     ACKNOWLEDGEMENT,
@@ -25,7 +26,7 @@ LOG = logging.getLogger(__name__)
 SIGMA_ROWS = {"root": 1, "joints": BODY_JOINTS, "up": 1, "velocity": 3, "depth": 1}
 WINDOWS = 240  # that are scored
 NOT_IN_COMMAND = ("motions", "out", "resume")
-ONLY_IF_CHANGED = ("dilations", "threads", "device")
+ONLY_IF_CHANGED = ("dilations", "threads", "device", "start")
 
 
 def run(options: Options, rig: Rig) -> str:
@@ -87,19 +88,22 @@ def _command(options: Options) -> str:
         if isinstance(value, tuple):
             words.append(f"'{setting.name}=[{','.join(map(str, value))}]'")
         else:
-            words.append(f"{setting.name}={value}")
+            named = value.name if isinstance(value, Path) else value  # not where it lies
+            words.append(f"{setting.name}={named}")
     return " ".join(words)
 
 
 def _card(
     options: Options, library: Library, scores: dict[str, Any], crossed: list[dict[str, float]]
 ) -> dict[str, Any]:
+    started = {} if options.start is None else {"started_from": file_sha256(options.start)}
     return {
         "kind": "lifter",
         "dilations": list(options.dilations),
         "licence": LICENCE,
         "acknowledgement": ACKNOWLEDGEMENT,
         "command": _command(options),
+        **started,  # sha256 of the weights that it went on from
         "held_out": {
             name: group_name(int(group))
             for name, group in zip(library.names, library.group, strict=True)

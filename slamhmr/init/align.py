@@ -16,6 +16,7 @@ from slamhmr.geometry import ramps, rigid, rotation_between
 from slamhmr.init.gravity import LEARNED_SIGMA, robust_up
 from slamhmr.init.scale import camera_scale, lower_foot
 from slamhmr.init.scene_points import floor_scale
+from slamhmr.init.verticals import upright
 from slamhmr.scene import point_set
 from slamhmr.skeleton import CONTACT_POINTS
 from slamhmr.supports import DRIFT_SPACING, RISE_SIGMA
@@ -54,6 +55,10 @@ def align(
     feet, fps = [names.index(name) for name in CONTACT_POINTS], observations.fps
     clearance = body.point_template[feet, 1] - body.v_template[:, 1].min()  # above a flat sole
     up, doubt = _first_up(initial, points, names, observed, cameras)
+    if cameras.up is None:
+        up, sigma, told = upright(cameras, up, UP_DOUBT if doubt is None else doubt)
+        if told is not None:
+            doubt, cameras = sigma, replace(cameras, notes=(*cameras.notes, told))
     levelled = level_cameras(cameras, up)
     for last in (False, True):
         turn = levelled.world_from_cam[:, :3, :3]
@@ -89,7 +94,7 @@ def align(
         scale_prior=torch.tensor([math.log(scale), sigma], dtype=torch.float64),
         ground=ground,
         **uncorrected(len(turn)),
-        cameras=levelled,
+        cameras=replace(levelled, edges=None, edge_frames=None),
         up_sigma=None if doubt is None else torch.tensor(doubt, dtype=torch.float64),
     )
 

@@ -66,6 +66,12 @@ def place(
         joined[index] = _moved(joined[index], tie)
         ties.append(tie)
     notes = [
+        f"camera, frames {first}-{last - 1}: {note}"
+        for piece, (first, last) in zip(joined, bounds, strict=True)
+        if piece.people is not None
+        for note in piece.people.cameras.notes
+    ]
+    notes += [
         f"camera, frames {first}-{last - 1}: {tie.reason}"
         for tie, (first, last) in zip(ties, bounds[1:], strict=True)
     ]
@@ -131,7 +137,8 @@ def _trusted(observations: Observations, cameras: CameraTrack) -> Float[Tensor, 
 
 
 def _piece_of(cameras: CameraTrack, bounds: tuple[int, int]) -> CameraTrack:
-    span = slice(*bounds)
+    span, frames = slice(*bounds), cameras.edge_frames
+    own = None if frames is None else (frames >= bounds[0]) & (frames < bounds[1])
     return replace(
         cameras,
         world_from_cam=cameras.world_from_cam[span],
@@ -141,6 +148,9 @@ def _piece_of(cameras: CameraTrack, bounds: tuple[int, int]) -> CameraTrack:
         points=None,  # they belong to all pieces, in whichever world each lies
         point_segments=None,
         up=cameras.up if bounds[0] == 0 else None,  # said of the first piece's world
+        notes=(),
+        edges=None if own is None or cameras.edges is None else cameras.edges[own],
+        edge_frames=None if own is None or frames is None else frames[own] - bounds[0],
         segments=None,
         lost=None if cameras.lost is None else cameras.lost[span],
     )
@@ -239,6 +249,8 @@ def _join(
             points=None,
             point_segments=None,
             up=None,
+            edges=None,
+            edge_frames=None,
         ),  # fmt: skip
         segment_moves=track.new_zeros(len(ties), 7),
         segment_sigma=track.new_tensor(sigma),

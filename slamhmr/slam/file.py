@@ -22,9 +22,6 @@ REQUIRED = ("world_from_cam", "intrinsics", "image_size", "scale_known", "moving
 OPTIONAL = (
     "covariance", "points", "notes", "segments", "lost", "point_segments", "focal_sigma", "up"
 )  # fmt: skip
-NUMBERS = (
-    "world_from_cam", "intrinsics", "image_size", "scale_known", "moving", "focal_sigma", "up",
-)  # fmt: skip
 NUMBERS = (*REQUIRED[:5], "focal_sigma", "up")
 ORTHONORMAL = 1e-3  # largest entry of R R^T - 1 that float32 files and text with 4 digits need
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 from recordings import rig, write_recordings
 
+from priors.checkpoints import file_sha256
 from priors.lifter import load_lifter
 from priors.training import lifter as training
 from priors.training import lifter_weights
 from priors.training.clips import ACKNOWLEDGEMENT, LICENCE
 from priors.training.lifter import Options, train
 from priors.training.scores import FIRST_SEED
+from slamhmr.cli import main
 from slamhmr.errors import InputError
 from slamhmr.training import train as train_kind
 
@@ -59,6 +61,35 @@ def test_a_checkpoint_of_something_else_is_refused(folder, tmp_path):
     torch.save({"step": 3}, tmp_path / "own.checkpoint.pt")
     with pytest.raises(ValueError, match="is no checkpoint of a lifter; delete it"):
         train(tiny(folder, tmp_path), RIG)
+
+
+def test_a_run_may_begin_with_the_weights_of_another(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(lifter_weights, "WINDOWS", 20)
+    first = tiny(folder, tmp_path)
+    train_kind("lifter", folder, first.out, ["minutes=0.0001", "width=8", "dilations=[1]"])
+    start = replace(tiny(folder, tmp_path / "on"), start=first.out)
+    start.out.parent.mkdir()
+    run, fresh = training._Run(start), training._Run(tiny(folder, tmp_path / "on"))
+    given, _ = load_lifter(first.out)
+    for name, value in given.state_dict().items():
+        assert torch.equal(run.network.state_dict()[name], value)
+        assert torch.equal(run.average.module.state_dict()[name], value)
+    assert not torch.equal(run.network.head.weight, fresh.network.head.weight)
+    card = lifter_weights._card(start, training.read_library(folder), {}, [])
+    assert card["command"].endswith(" start=own.safetensors")
+    assert card["started_from"] == file_sha256(first.out)
+    with pytest.raises(ValueError, match=r"own.safetensors has width=8 .* not 16"):
+        training._Run(replace(start, width=16))
+    with pytest.raises(InputError, match="nowhere.safetensors' do not exist"):
+        train_kind("lifter", folder, start.out, ["start=nowhere.safetensors", "width=8"])
+
+
+def test_progress_is_told_on_the_terminal(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(lifter_weights, "WINDOWS", 20)
+    words = ["minutes=0.0001", "width=8", "dilations=[1]", "batch=2", "frames=10"]
+    out = str(tmp_path / "own.safetensors")
+    assert main(["train", "lifter", "--motions", str(folder), "--out", out, *words]) == 0
+    assert "minutes" in capsys.readouterr().err
 
 
 def test_negative_seeds_are_kept_for_scores(folder, tmp_path):

@@ -119,3 +119,19 @@ def test_a_file_across_a_cut_is_one_world_and_that_is_said(tmp_path):
     cameras = cameras_of(folder, settings="cuts: [4]")
     assert cameras.segments.tolist() == [4]
     assert not any("one world" in note for note in cameras.notes)
+
+
+def test_edges_are_sought_where_there_are_pixels_and_the_vertical_is_not_known(tmp_path, slam):
+    write_two_shots(tmp_path / "video.mp4", 5)
+    found = cameras_of(tmp_path)
+    assert found.edges is not None
+    assert set(found.edge_frames.tolist()) == set(range(FRAMES))
+    assert cameras_of(tmp_path, "vertical_edges=false").edges is None
+
+
+def test_edges_are_sought_for_the_cameras_of_a_file_too(tmp_path):
+    filed = tmp_path / "filed"
+    write_two_shots(filed / "video.mp4", 5)
+    assert cameras_of(with_file(filed)).edges is not None
+    assert cameras_of(with_file(filed, up=np.array([0.0, 0, 1]))).edges is None
+    assert cameras_of(with_file(tmp_path / "without")).edges is None

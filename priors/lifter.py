@@ -157,7 +157,7 @@ class _Mix(nn.Module):
 
 
 class Lifter(nn.Module):
-    """Network from features (N,T,76) to raw rows (N,T,181); `decode` gives them their meaning."""
+    """Network from features (N,T,76) to raw rows (N,T,182); `decode` gives them their meaning."""
 
     def __init__(self, width: int = 384, dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1)) -> None:
         super().__init__()

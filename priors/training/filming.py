@@ -18,6 +18,7 @@ BETA_SIGMA, BETA_LIMIT = 0.9, 2.5
 DISTANCE = (1.8, 14.0)  # m, of the camera from the person, log uniform
 PITCH_DEG, STEEP_SHARE = (6.0, 12.0), 0.12  # mean and spread below the horizon; steep: up to 60
 ROLL_DEG = 3.0
+QUARTER_SHARE = 0.03  # of windows, filmed with the camera on its left or right side
 SHARE_OF_PICTURE = (0.22, 1.15)  # height of the person over that of the picture, log uniform
 ASPECT = (0.56, 1.78)  # width over height of the picture, log uniform
 STATURE = 1.75  # m
@@ -120,8 +121,9 @@ def _camera_path(
     sway = moving * wide * _wander((count, frames, 3), SWAY, generator)
     shake = moving * 0.01 * torch.rand(count, 1, 1, generator=generator)
     jerk = shake * torch.randn(count, frames, 3, generator=generator)
-    quarter = torch.zeros(count, 1, 3)
-    quarter[torch.rand(count, generator=generator) < 0.02, :, 2] = math.pi / 2
+    chance = torch.rand(count, generator=generator)
+    side = (chance < QUARTER_SHARE / 2).float() - (chance > 1 - QUARTER_SHARE / 2).float()
+    quarter = math.pi / 2 * torch.nn.functional.pad(side[:, None, None], (2, 0))
     turn = roma.rotvec_to_rotmat(off + sway + jerk) @ roma.rotvec_to_rotmat(quarter)
     return rotation @ turn, centre
 

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from priors.lifter import CONFIDENCE, Lifted, Lifter, decode
+from priors.lifter import CONFIDENCE, Lifted, Lifter
+from priors.lifting import lift
 from priors.training.clips import PROCEDURAL, Library, group_name
 from priors.training.lifter import Batch, make_batch
 from priors.training.rig import Rig
@@ -79,8 +80,7 @@ def _scored(
     for first in range(0, windows, 20):
         generator = torch.Generator().manual_seed(FIRST_SEED - first)
         batch = make_batch(library, rig, 20, frames, generator, vary=False, kind=kind)
-        with torch.no_grad():
-            lifted = decode(network(batch.view.features), batch.view)
+        lifted = lift(network, batch.view)
         confidence = batch.view.features[..., CONFIDENCE]
         seen = ((confidence > 0).sum(dim=-1) >= LEAST_SEEN) & batch.footage.windows.present
         yield _errors(batch, lifted, rig, seen)

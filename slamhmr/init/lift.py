@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from priors.checkpoints import CheckpointError
-from priors.lifter import FPS, Lifted, Lifter, crop, decode, load_lifter
+from priors.lifter import FPS, Lifted, Lifter, crop, load_lifter
+from priors.lifting import lift
 from slamhmr.body import BodyModel, forward_points
 from slamhmr.components import Lack, lacking_file, require
 from slamhmr.errors import InputError, MissingAsset
@@ -227,10 +228,7 @@ def _lift(
 ) -> _Person:
     """One shot: the network at its own rate, its words at the video's, the pelvis from pixels."""
     view = crop(track.bearings[None], track.confidence[None], track.world_from_cam[None])
-    device = next(network.parameters()).device
-    with torch.no_grad():
-        raw = network(view.features.float().to(device)).double().cpu()
-    lifted = decode(raw, view)
+    lifted = lift(network, view)
     left, right, share = between(track.at, torch.arange(len(rays), dtype=torch.float64))
 
     def back(values: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ from slamhmr.skeleton import IN_CONTACT
 from slamhmr.types import CameraTrack, Observations, Result, SceneState
 
 Facts = dict[str, Any]
+MEASURED = 0.3  # of the prior's standard deviation, below which statures are seen, not drawn
+RARE = 1.8  # standard deviations of adults' statures: below 1.46 m, above 1.87 m
 UNKNOWN_SHARE = 0.95  # of the prior's variance; above it the clip has said next to nothing
 TREMBLE = math.radians(2.0)  # that a camera which stands still may turn by
 GAUGE = (
@@ -160,22 +162,32 @@ def statures(result: Result, body: BodyModel) -> tuple[Float[Tensor, "N"], Float
 def unknown_statures(
     result: Result, body: BodyModel, known: Float[Tensor, "N"], *, spread: float = 1.0
 ) -> list[str]:
-    """People whose stature is the prior's: no better known than of anybody.
+    """People whose stature is the prior's, no better known than of anybody, or rare in it.
 
     `known`: heights that were given, m, NaN where none was; `spread`: standard deviation of each of
     the betas in the prior.
     """
     heights, sigma = statures(result, body)
-    prior = spread * float(point_set(body).height_directions.norm())
+    points = point_set(body)
+    prior = spread * float(points.height_directions.norm())
     sentences = []
     for row, person in enumerate(result.person_id.tolist()):
-        if not bool(known[row].isnan()) or not float(sigma[row]) ** 2 > UNKNOWN_SHARE * prior**2:
+        if not bool(known[row].isnan()):
             continue
-        sentences.append(
-            f"person {person}: the stature is not observable, {float(heights[row]):.2f} m +- "
-            f"{100 * float(sigma[row]):.0f} cm is what adults have: a child is taken for somebody "
-            "further away; give `height_m` in sequence.yaml"
-        )
+        height, away = float(heights[row]), float(heights[row] - points.height_template) / prior
+        if float(sigma[row]) ** 2 > UNKNOWN_SHARE * prior**2:
+            sentences.append(
+                f"person {person}: the stature is not observable, {height:.2f} m +- "
+                f"{100 * float(sigma[row]):.0f} cm is what adults have: a child is taken for "
+                "somebody further away; give `height_m` in sequence.yaml"
+            )
+        elif abs(away) > RARE and float(sigma[row]) > MEASURED * prior:
+            kind = "smaller and nearer" if away < 0 else "taller and farther away"
+            sentences.append(
+                f"person {person}: {height:.2f} m is {abs(away):.1f} standard deviations from the "
+                "mean of adults, towards which statures are drawn: this one may well be "
+                f"{kind}; give `height_m` in sequence.yaml"
+            )
     return sentences
 
 

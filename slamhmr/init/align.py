@@ -42,9 +42,10 @@ def align(
     *,
     cuts: tuple[int, ...] = (),
 ) -> SceneState:
-    """Gravity, metres per SLAM unit and floor height from people alone; no iteration over poses.
+    """Gravity, metres per SLAM unit and floor height from people; no iteration over poses.
 
-    The world's origin is the first camera's centre, z is up and the first camera looks along +y. A
+    Gravity also from upright edges of the picture, which the cameras then hold no longer. The
+    world's origin is the first camera's centre, z is up and the first camera looks along +y. A
     camera that does not translate, or whose scale is known, keeps log_scale 0. No velocity is taken
     across `cuts`, first frames of new shots. Raises InputError when nobody is valid anywhere.
     """
@@ -54,11 +55,7 @@ def align(
     points, names = camera_points(initial, body)
     feet, fps = [names.index(name) for name in CONTACT_POINTS], observations.fps
     clearance = body.point_template[feet, 1] - body.v_template[:, 1].min()  # above a flat sole
-    up, doubt = _first_up(initial, points, names, observed, cameras)
-    if cameras.up is None:
-        up, sigma, told = upright(cameras, up, UP_DOUBT if doubt is None else doubt)
-        if told is not None:
-            doubt, cameras = sigma, replace(cameras, notes=(*cameras.notes, told))
+    up, doubt, cameras = _vertical(initial, points, names, observed, cameras)
     levelled = level_cameras(cameras, up)
     for last in (False, True):
         turn = levelled.world_from_cam[:, :3, :3]
@@ -94,9 +91,26 @@ def align(
         scale_prior=torch.tensor([math.log(scale), sigma], dtype=torch.float64),
         ground=ground,
         **uncorrected(len(turn)),
-        cameras=replace(levelled, edges=None, edge_frames=None),
+        cameras=levelled,
         up_sigma=None if doubt is None else torch.tensor(doubt, dtype=torch.float64),
     )
+
+
+def _vertical(
+    initial: Initial,
+    points: Float[Tensor, "N T P 3"],
+    names: list[str],
+    observed: Bool[Tensor, "N T"],
+    cameras: CameraTrack,
+) -> tuple[Float[Tensor, "3"], float | None, CameraTrack]:
+    """Up in the SLAM world, rad of doubt of its tilts, and the cameras with what edges said."""
+    up, doubt = _first_up(initial, points, names, observed, cameras)
+    if cameras.up is not None:
+        return up, doubt, cameras
+    found, sigma, told = upright(cameras, up, UP_DOUBT if doubt is None else doubt)
+    notes = cameras.notes if told is None else (*cameras.notes, told)
+    bare = replace(cameras, edges=None, edge_frames=None, notes=notes)
+    return found, doubt if found is up else sigma, bare
 
 
 def _first_up(

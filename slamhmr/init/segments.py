@@ -65,28 +65,34 @@ def place(
         tie = tie_of(joined[index - 1], joined[index], bounds[index][0], observations, cuts)
         joined[index] = _moved(joined[index], tie)
         ties.append(tie)
-    notes = [
-        f"camera, frames {first}-{last - 1}: {note}"
-        for piece, (first, last) in zip(joined, bounds, strict=True)
-        if piece.people is not None
-        for note in piece.people.cameras.notes
-    ]
-    notes += [
-        f"camera, frames {first}-{last - 1}: {tie.reason}"
-        for tie, (first, last) in zip(ties, bounds[1:], strict=True)
-    ]
     guessed = [
         not scaled and open_scale and _travels(cameras, b)
         for (_, scaled), b in zip(pieces, bounds, strict=True)
     ]
-    notes += [
-        f"camera, frames {first}-{last - 1}: its scale cannot be found by itself: that of another "
-        "piece stands in, which says nothing of it"
-        for (first, last), unknown in zip(bounds, guessed, strict=True)
-        if unknown
-    ]
+    notes = _notes(joined, ties, guessed)
     state = _join(joined, main, cameras, ties, notes, guessed[1:])
     return replace(state, observed=observed_frames(initial, observations))
+
+
+def _notes(pieces: list[Piece], ties: list[Tie], guessed: list[bool]) -> list[str]:
+    """What aligning each piece told, where it was put, and whose scale is only that of another."""
+
+    def frames(piece: Piece) -> str:
+        return f"camera, frames {piece.bounds[0]}-{piece.bounds[1] - 1}"
+
+    notes = [
+        f"{frames(piece)}: {note}"
+        for piece in pieces
+        if piece.people is not None
+        for note in piece.people.cameras.notes
+    ]
+    notes += [f"{frames(piece)}: {tie.reason}" for piece, tie in zip(pieces[1:], ties, strict=True)]
+    return notes + [
+        f"{frames(piece)}: its scale cannot be found by itself: that of another "
+        "piece stands in, which says nothing of it"
+        for piece, unknown in zip(pieces, guessed, strict=True)
+        if unknown
+    ]
 
 
 def _travels(cameras: CameraTrack, bounds: tuple[int, int]) -> bool:
@@ -231,7 +237,6 @@ def _join(
         [*tie.sigma, UNKNOWN_SCALE if unknown else found]
         for tie, unknown in zip(ties, guessed, strict=True)
     ]
-    frames = len(track)
     return replace(
         main,
         valid=whole("valid"),
@@ -241,7 +246,7 @@ def _join(
         body_pose=whole("body_pose"),
         contacts=whole("contacts"),
         ground=ground,
-        jitter=track.new_zeros(frames, 3),
+        jitter=track.new_zeros(len(track), 3),
         cameras=replace(
             cameras,
             world_from_cam=track,

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import roma
 import torch
+from sequences import make_initial, make_state
 from torch import Tensor
 
 from slamhmr.geometry import rigid
+from slamhmr.init import align
 from slamhmr.init.segments import _piece_of
 from slamhmr.init.verticals import LEAST_SIGMA, upright
 from slamhmr.types import CameraTrack
@@ -156,3 +158,17 @@ def test_every_piece_of_a_path_has_its_own_edges():
     piece = _piece_of(track, (2, 5))
     assert piece.edge_frames.tolist() == sorted([0, 1, 2] * 5)
     assert torch.equal(piece.edges, track.edges[10:25])
+
+
+@pytest.mark.parametrize(("wrong", "believed"), [(4.0, True), (13.0, False)])
+def test_a_start_without_a_doubt_has_one_only_where_edges_are_believed(
+    wrong, believed, monkeypatch
+):
+    track = with_lines(looking(5, 0, 5), leaning(wrong, 0.0), lines=60, clutter=5)
+    monkeypatch.setattr(align, "_first_up", lambda *_: (UP, None))
+    nobody = torch.zeros(1, 1, 1, 3), [], torch.zeros(1, 1, dtype=torch.bool)
+    found, doubt, cameras = align._vertical(make_initial(make_state()), *nobody, track)
+    assert (doubt is not None) == believed
+    assert (found is not UP) == believed
+    assert cameras.edges is None
+    assert "gravity" in cameras.notes[0]

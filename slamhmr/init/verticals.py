@@ -22,6 +22,7 @@ EDGE_SIGMA = math.radians(0.6)  # things that stand upright do so roughly
 PIXEL_SIGMA = 0.0007  # rad, of an edge's end: about one px of 1280
 NEAR_UPRIGHT = math.radians(25)  # of an edge from the vertical that people say: others are no news
 SAME_LINE = math.radians(0.5)  # between planes of edges that are pieces of one line, or its sides
+FLOOR_BELOW, FLOOR_VOTE = math.radians(5), 0.1  # below the horizon an edge may lie on the floor
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7)  # of those edges, that are tried as upright
 LEAST_SIGMA = 0.015  # rad, of the vertical: lenses, rolling shutters, leaning walls
 OPPOSED = math.radians(12)  # away from people: tilted edges, more likely than people who lean so
@@ -82,6 +83,8 @@ def _near_upright(cameras: CameraTrack, up: Float[Tensor, "3"]) -> _Edges | None
     """Edges within `NEAR_UPRIGHT` of upright; None where there are none.
 
     A line that is seen in pieces has one vote in its frame, all frames together as many as one.
+    Edges wholly below the horizon, and where the camera looks, have less: a line of the floor that
+    runs towards the camera stands in the picture as upright ones do.
     """
     if cameras.edges is None or cameras.edge_frames is None or len(cameras.edges) == 0:
         return None
@@ -94,7 +97,10 @@ def _near_upright(cameras: CameraTrack, up: Float[Tensor, "3"]) -> _Edges | None
     if not bool(near.any()):
         return None
     normal, frame = normal[near], cameras.edge_frames[near]
-    vote = torch.ones_like(normal[:, 0])
+    highest = (torch.stack([first, second])[:, near] @ up).amax(dim=0)
+    looks = cameras.world_from_cam[frame, :3, 2] @ up
+    low = highest < looks.clamp_max(-math.sin(FLOOR_BELOW))
+    vote = torch.where(low, FLOOR_VOTE, torch.ones_like(highest))
     for number in set(frame.tolist()):
         own = frame == number
         alike = (normal[own] @ normal[own].T).abs() > math.cos(SAME_LINE)

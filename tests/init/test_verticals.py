@@ -112,6 +112,36 @@ def test_lines_that_all_lean_far_are_not_believed():
     assert told is None or "not believed" in told
 
 
+def floor_lines(track: CameraTrack, count: int, aside: float) -> CameraTrack:
+    """Pieces of floor lines, 1.6 m below the camera, that run ahead of it a little aside."""
+    found, owners = [], []
+    for frame, pose in enumerate(track.world_from_cam):
+        turn = pose[:3, :3]
+        level = torch.nn.functional.normalize(turn[:2, 2], dim=0)
+        ahead = torch.nn.functional.pad(level, (0, 1))
+        right = torch.linalg.cross(ahead, UP)
+        for line in range(count):
+            start = ahead * (3 + 0.4 * line) + right * (aside + 0.02 * line) - 1.6 * UP
+            found.append(torch.stack([start, start + 1.5 * ahead]) @ turn)
+            owners.append(frame)
+    rays = torch.nn.functional.normalize(torch.stack(found), dim=-1)
+    return replace(
+        track,
+        edges=rays if track.edges is None else torch.cat([track.edges, rays]),
+        edge_frames=torch.tensor(owners)
+        if track.edge_frames is None
+        else torch.cat([track.edge_frames, torch.tensor(owners)]),
+    )
+
+
+def test_lines_of_the_floor_towards_the_camera_do_not_pass_for_upright_ones():
+    camera = looking(8, 0, 6)
+    alone = upright(floor_lines(camera, 4, 0.1), UP, DOUBT)[0]
+    assert apart_deg(alone, UP) < 1.0
+    both = floor_lines(with_lines(camera, UP, lines=8, clutter=30), 4, 0.1)
+    assert apart_deg(upright(both, leaning(3), DOUBT)[0], UP) < 1.0
+
+
 def test_what_is_further_from_people_than_they_doubt_is_less_sure():
     near, far = (
         upright(with_lines(looking(5, 0, 5), UP, 20, 20), leaning(wrong), DOUBT)[1]
@@ -121,7 +151,7 @@ def test_what_is_further_from_people_than_they_doubt_is_less_sure():
 
 
 def test_a_line_in_many_pieces_has_one_vote():
-    track = with_lines(looking(20, 0, 1), UP, lines=12, clutter=0)
+    track = with_lines(looking(20, 0, 1), UP, lines=20, clutter=0)
     turn = track.world_from_cam[0, :3, :3]
     ahead = turn @ torch.tensor([0.25, 0.1, 1.0], dtype=torch.float64)
     false = roma.rotvec_to_rotmat(torch.tensor([0.1, 0.03, 0.0], dtype=torch.float64)) @ UP

@@ -15,6 +15,7 @@ from priors.training.clips import FPS, Windows
 from priors.training.rig import Rig
 
 BETA_SIGMA, BETA_LIMIT = 0.9, 2.5
+RARE_SHARE, RARE_SIZES = 0.15, (0.57, 1.2)  # children and very tall people: 1.0 m to 2.1 m
 DISTANCE = (1.8, 14.0)  # m, of the camera from the person, log uniform
 PITCH_DEG, STEEP_SHARE = (6.0, 12.0), 0.12  # mean and spread below the horizon; steep: up to 60
 ROLL_DEG = 3.0
@@ -50,8 +51,7 @@ class Footage:
 def film(windows: Windows, rig: Rig, generator: torch.Generator) -> Footage:
     """Random bodies and cameras for windows of motion."""
     count, frames = windows.pelvis.shape[:2]
-    betas = BETA_SIGMA * torch.randn(count, rig.shapedirs.shape[-1], generator=generator)
-    betas = betas.clamp(-BETA_LIMIT, BETA_LIMIT)
+    betas = _shapes(count, rig, generator)
     rest, size = rig.rest(betas), rig.size(betas)
     points, _ = rig.forward(rest, windows.rotations)
     pelvis = windows.pelvis * size[:, None, None]
@@ -81,6 +81,16 @@ def film(windows: Windows, rig: Rig, generator: torch.Generator) -> Footage:
         rest=rest,
         windows=windows,
     )
+
+
+def _shapes(count: int, rig: Rig, generator: torch.Generator) -> Float[Tensor, "N B"]:
+    """Adults, and some of any size."""
+    betas = BETA_SIGMA * torch.randn(count, rig.shapedirs.shape[-1], generator=generator)
+    betas = betas.clamp(-BETA_LIMIT, BETA_LIMIT)
+    low, high = RARE_SIZES
+    size = low + (high - low) * torch.rand(count, generator=generator)
+    rare = torch.rand(count, generator=generator) < RARE_SHARE
+    return torch.where(rare[:, None], rig.resized(betas, size), betas)
 
 
 def pelvis_velocity(windows: Windows) -> Float[Tensor, "N T 3"]:

@@ -24,6 +24,7 @@ from priors.training.clips import Library, clip_names, read_library, sample_wind
 from priors.training.detecting import detect
 from priors.training.filming import Footage, film
 from priors.training.losses import WEIGHTS, losses
+from priors.training.muon import Optimisers
 from priors.training.rig import Rig
 
 LOG = logging.getLogger(__name__)
@@ -137,8 +138,8 @@ class _Run:
             self.network,
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE),  # type: ignore[no-untyped-call]
         )
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), options.rate, weight_decay=options.decay
+        self.optimiser = Optimisers(
+            self.network, hidden_weights(self.network), options.rate, options.decay
         )
         self.checkpoint = options.out.with_suffix(".checkpoint.pt")
         self.sums: dict[str, float] = {}
@@ -151,8 +152,7 @@ class _Run:
         """One step of the optimiser."""
         share = min(self.elapsed / (60 * self.options.minutes), 1.0)
         rate = self.options.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(share * math.pi)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (self.step + 1) / WARM_UP)
+        self.optimiser.rate(rate * min(1.0, (self.step + 1) / WARM_UP))
         batch = to_device(batch, self.options.device)
         with torch.autocast(torch.device(self.options.device).type, torch.bfloat16):
             raw = self.network(batch.view.features)
@@ -249,6 +249,15 @@ def _weights_to_start(options: Options) -> dict[str, Tensor]:
             f"not {options.width} and {options.dilations}"
         )
     return network.state_dict()
+
+
+def hidden_weights(network: Lifter) -> set[str]:
+    """Names of the matrices between features, which neither read inputs nor write outputs."""
+    return {
+        name
+        for name, weight in network.named_parameters()
+        if weight.ndim > 1 and (name.startswith("blocks.") or name == "embed.2.weight")
+    }
 
 
 def initialise(network: Lifter) -> None:

@@ -29,6 +29,15 @@ class Rig:
         length = _length(self.template[None])
         return _length(self.rest(betas)) / length
 
+    def resized(
+        self, betas: Float[Tensor, "N B"], size: Float[Tensor, "N"]
+    ) -> Float[Tensor, "N B"]:
+        """The nearest shapes (in betas) of a size."""
+        up = self.shapedirs[:, 1]
+        along = (up[NECK] - up[list(ANKLES)].mean(dim=0)) / _length(self.template[None])
+        lacking = size - self.size(betas)
+        return betas + lacking[:, None] * along / (along @ along)
+
     def forward(
         self, rest: Float[Tensor, "N P 3"], rotations: Float[Tensor, "N T 22 3 3"]
     ) -> tuple[Float[Tensor, "N T P 3"], Float[Tensor, "N T 22 3 3"]]:

@@ -76,3 +76,13 @@ def test_stated_rotations_are_nearly_true(footage):
     trace = (footage.world_from_cam.mT @ footage.true_world_from_cam).diagonal(dim1=-2, dim2=-1)
     angle = torch.rad2deg(torch.acos(((trace.sum(dim=-1) - 1) / 2).clamp(-1, 1)))
     assert 0.05 < float(angle.mean()) < 0.3
+
+
+def test_some_people_are_children_or_giants():
+    betas = filming._shapes(4000, RIG, torch.Generator().manual_seed(5))
+    size = RIG.size(betas)
+    assert float(size.min()) < 0.62
+    assert float(size.max()) > 1.18
+    small = float((size < 0.8).float().mean())
+    assert small == pytest.approx(filming.RARE_SHARE * 0.23 / 0.63, rel=0.25)
+    assert abs(float(size.median()) - 1) < 0.02

@@ -39,3 +39,13 @@ def test_rest_and_size_are_those_of_the_body():
 
 def test_keypoints_are_in_the_canonical_order():
     assert [RIG.names[i] for i in RIG.keypoints] == [KEYPOINT_JOINT.get(k, k) for k in KEYPOINTS]
+
+
+def test_resized_shapes_have_the_size_and_are_the_nearest_that_have():
+    betas = torch.randn(6, BODY.shapedirs.shape[-1], generator=torch.Generator().manual_seed(2))
+    size = torch.linspace(0.57, 1.2, 6)
+    found = RIG.resized(betas, size)
+    torch.testing.assert_close(RIG.size(found), size, atol=1e-5, rtol=0)
+    aside = torch.randn(betas.shape, generator=torch.Generator().manual_seed(3))
+    other = RIG.resized(found + 0.1 * aside, size)  # another shape of the same size
+    assert bool(((other - betas).norm(dim=1) > (found - betas).norm(dim=1)).all())

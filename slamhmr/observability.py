@@ -22,6 +22,9 @@ Facts = dict[str, Any]
 MEASURED = 0.3  # of the prior's standard deviation, below which statures are seen, not drawn
 RARE = 1.8  # standard deviations of adults' statures: below 1.46 m, above 1.87 m
 UNKNOWN_SHARE = 0.95  # of the prior's variance; above it the clip has said next to nothing
+WELL_KNOWN = math.radians(
+    2.0
+)  # of each tilt of gravity before the solve: edges, not people, say it
 TREMBLE = math.radians(2.0)  # that a camera which stands still may turn by
 GAUGE = (
     "heading and origin of the world are chosen, not measured: the origin lies on the ground below "
@@ -44,11 +47,13 @@ def unobservable(
     *,
     height_known: bool,
     size: float = math.nan,
+    up_sigma: float = math.nan,
 ) -> list[str]:
     """One sentence for every direction of the whole scene that cannot be known.
 
     `prior_share`: posterior over prior variance, by name, of what was free. `size`: relative
     standard deviation of the people's size, which stands in for the scale's; NaN where not known.
+    `up_sigma`: rad, of each tilt of gravity before the solve; NaN where nothing said so.
     """
     sentences = []
     if not cameras.moving and not height_known:
@@ -69,6 +74,7 @@ def unobservable(
         sentence
         for name, sentence in SENTENCES.items()
         if prior_share.get(name, 0.0) > UNKNOWN_SHARE
+        and not (name == "gravity" and up_sigma < WELL_KNOWN)
     ]
     return sentences
 

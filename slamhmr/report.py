@@ -123,6 +123,7 @@ def hidden_from(run: Run, prior_share: dict[str, float]) -> list[str]:
             prior_share,
             height_known=run.several_views or not bool(known.isnan().all()),
             size=float((sigma / heights).median()),
+            up_sigma=math.nan if run.aligned.up_sigma is None else float(run.aligned.up_sigma),
         ),
         *observability.without_contact(run.result, prior_share, feet),
         *observability.untied_segments(run.state),

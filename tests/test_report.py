@@ -72,6 +72,13 @@ def test_what_is_known_is_not_called_unobservable(tmp_path):
     assert found["unobservable"] == []
     assert "heading and origin of the world are chosen" in found["gauge"]
     told = unobservable(make_state().cameras, {}, height_known=True)
+    share = {"gravity": 0.99, "floor_tilt": 0.99}
+    edges = unobservable(make_state().cameras, share, height_known=True, up_sigma=0.018)
+    people = unobservable(make_state().cameras, share, height_known=True, up_sigma=0.04)
+    assert [("gravity" in said[0], len(said)) for said in (edges, people)] == [
+        (False, 1),
+        (True, 2),
+    ]
     still = dataclasses.replace(make_state().cameras, moving=False)
     assert told == unobservable(still, {}, height_known=True) == []
 

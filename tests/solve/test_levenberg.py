@@ -54,6 +54,35 @@ class Rosenbrock(OneChain):
         return float((state - 1.0).abs().max())
 
 
+class Valley(OneChain):
+    """Two unknowns tied to one another 250,000 times more than to their place, and noise.
+
+    What the valley's floor has to give is less of the energy than what calls it converged.
+    """
+
+    start = torch.tensor([[0.0, 0.0]], dtype=torch.float64)
+    size = 2
+
+    def residuals(self, state, first):
+        a, b = state[0]
+        value = torch.stack([50 * (a - b), 0.1 * (a + b - 20), 100 + 0 * a])[None, None]
+        rows = torch.tensor([[50.0, -50.0], [0.1, 0.1], [0.0, 0.0]], dtype=torch.float64)
+        weight = torch.ones(1, 1, dtype=torch.float64)
+        return [Residual("r", "x", ONE, value, weight, rows.reshape(1, 1, 1, 3, 2))]
+
+    def retract(self, state, step):
+        return state + step.chains[0]
+
+
+@pytest.mark.parametrize("damping", [Schedule().damping, 1e-3, 1.0])
+def test_a_flat_valley_is_followed_to_its_end_whatever_the_rest_of_the_energy(damping):
+    problem = Valley()
+    schedule = Schedule(relative_decrease=2e-3, damping=damping)
+    end, summary = minimise(problem, problem.start, schedule)
+    assert float((end - 10).abs().max()) < 0.2
+    assert "the energy fell by less" in summary.stopped
+
+
 @dataclass
 class RotationSmoothing(OneChain):
     """Chain of rotations: robust measurements with gross outliers, neighbours alike."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from slamhmr import footage, steps
+from slamhmr import footage, nonsense, steps
 from slamhmr.artifacts import write_json, write_text
 from slamhmr.body import load_body
 from slamhmr.config import Config, to_yaml
@@ -90,11 +90,12 @@ def optimize(
 
         made_by = provenance(config, sequence)
         result, found = steps.conclude(run, state, start, after=last, provenance=made_by)
+        unheard = nonsense.sentences(observations, scores["start"])
         on_views = notes_on_views(scores[name], views, moving=cameras.moving)
         facts = assemble_report(
             Run(
                 config, sequence, observations, aligned, state, result, body, scores, reports,
-                found, run.seconds, (*steps.repairs(run), *cast.notes, *on_views),
+                found, run.seconds, (*steps.repairs(run), *cast.notes, *unheard, *on_views),
                 several_views=views is not None,
             )
         )  # fmt: skip

@@ -27,6 +27,7 @@ from slamhmr.export.result import build_result
 from slamhmr.init.cast import leave_out_unplaced, leave_out_unseen
 from slamhmr.init.stature import fit_heights
 from slamhmr.judgement import judge_result
+from slamhmr.nonsense import muted
 from slamhmr.posterior import Calibration, posterior, with_offsets
 from slamhmr.preemption import WATCH
 from slamhmr.registry import DETECTORS, INITIALISERS, backend
@@ -247,7 +248,8 @@ class Start:
         """What the solver is given of it."""
         heights = known_heights(self.sequence, self.observations)
         cuts = self.sequence.cuts
-        return Known(self.observations, self.initial, self.body, heights, cuts, self.views)
+        seen = muted(self.observations, self.score)
+        return Known(seen, self.initial, self.body, heights, cuts, self.views)
 
 
 def required_memory(observations: Observations, config: Config) -> str:
@@ -265,6 +267,7 @@ def solve_stage(
     settings, last = start.config.stages[name], name == start.config.schedule[-1]
     known, contacts = start.known, start.sequence.constraints.contacts
     reports: list[StageReport] = []
+    fixed = start.config.body, start.config.seed
 
     def compute() -> SceneState:
         checkpoint = Checkpoint(run.checkpoint(file), run.making)
@@ -294,18 +297,11 @@ def solve_stage(
         file,
         SceneState,
         compute,
-        settings=[
-            settings,
-            last,
-            known.height_m,
-            known.cuts,
-            contacts,
-            start.config.body,
-            start.config.seed,
-        ],
+        settings=[settings, last, known.height_m, known.cuts, contacts, *fixed],
         inputs=[run.path(f"{made}.npz") for made in made_of],
         code=(
             "slamhmr.stages",
+            "slamhmr.nonsense",
             "slamhmr.init.segments",
             "slamhmr.init.stature",
             "slamhmr.init.cast",
@@ -363,7 +359,12 @@ def conclude(
         compute,
         settings=[config.body, config.posterior, config.gates, config.stages[last], provenance],
         inputs=[run.path(f"{after}.npz")],
-        code=("slamhmr.export.result", "slamhmr.posterior", "slamhmr.judgement"),
+        code=(
+            "slamhmr.export.result",
+            "slamhmr.nonsense",
+            "slamhmr.posterior",
+            "slamhmr.judgement",
+        ),
         note=lambda: notes,
     )
 

@@ -14,7 +14,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("registry", "skeleton", "components", "exhaustion", "memory", "preemption", "lock"),
     ("config", "types", "device", "foreign"),
     ("video", "artifacts", "geometry", "views", "safe_pickle"),
-    ("constraints", "codehash", "body_pickle", "phalp_tracks"),
+    ("constraints", "codehash", "body_pickle", "phalp_tracks", "nonsense"),
     ("sequence", "runfolder", "body", "masks"),
     ("body_licensed",),
     ("body_files",),

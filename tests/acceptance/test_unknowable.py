@@ -331,11 +331,23 @@ def test_a_switch_of_ids_is_told(run):
     )
 
 
+def assert_tall_as_without(ran, whole):
+    """The first person's bones are as long beside nonsense as beside a second person."""
+    first, wanted = (
+        float(np.linalg.norm(r.result["joints"][0] - r.result["joints"][0, :, :1], axis=-1).mean())
+        for r in (ran, whole)
+    )
+    assert first == pytest.approx(wanted, rel=0.06)
+
+
 def test_one_person_fails_alone(run):
     """Somebody whose keypoints are nonsense is not valid; the other is."""
     ran = run("two", scrambled(1), "gates.people=0.6", "gates.worse_than_start_percent=null")
     assert ran.result["valid"].all(axis=1).tolist() == [True, False], ran.said
     assert ran.code == DONE, ran.said
+    assert "person 2: the keypoints are" in ran.said
+    assert "no say in scale" in ran.said
+    assert_tall_as_without(ran, run("two"))
     assert not ran.result["valid"][1].any()
     again = cli.main(["optimize", "--seq", str(ran.folder), "threads=1", QUICK])
     assert again == BELOW

@@ -122,19 +122,25 @@ def gather_evidence(
                 height_m=height if height == height else None,
                 tied=None if tied is None or not bool(tied[index].any()) else tied[index, span],
                 views=tuple(view(index, span) for view in others),
-                **standing(state, index, span),
+                **standing(state, index, span, points),
                 **predicted(initial, index, span),
             )
         )
     return gathered
 
 
-def standing(state: SceneState, index: int, span: slice) -> dict[str, Tensor]:
-    """What a state says of how one person stands: contacts, what is below them, free fall."""
+def standing(state: SceneState, index: int, span: slice, points: PointSet) -> dict[str, Tensor]:
+    """What a state says of how one person stands: contacts, what is below them, free fall.
+
+    Heights of what is below are those of the state over the person's size in it: how high a step
+    is, is known as well as how tall who climbs it is.
+    """
     found = {"contacts": state.contacts, "support": state.support, "flight": state.flight}
     known = {name: value[index, span] for name, value in found.items() if value is not None}
     if "flight" in known and not bool(known["flight"].any()):
         del known["flight"]  # so that nobody asks again, in every evaluation on a GPU
+    if "support" in known:
+        known["support"] = known["support"] / points.size(state.betas[index])
     return known
 
 

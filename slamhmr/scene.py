@@ -130,7 +130,7 @@ class Evidence:
     root_velocity_sigma: Float[Tensor, "T 3"] | None = None  # infinite where nothing is predicted
     tied: Bool[Tensor, "T"] | None = None  # motion goes on from t to t + 1 into another segment
     views: tuple[ViewEvidence, ...] = ()  # of the other cameras
-    support: Float[Tensor, "T 4"] | None = None  # m above the ground, below heels and toes
+    support: Float[Tensor, "T 4"] | None = None  # above the ground, below heels and toes, m / size
     flight: Bool[Tensor, "T"] | None = None  # frames of free fall
 
     @property

@@ -13,7 +13,7 @@ from slamhmr.device import on
 from slamhmr.errors import BackendError
 from slamhmr.evidence import spans, standing, state_of
 from slamhmr.reprojection import EXACT_PERCENT, score
-from slamhmr.scene import Evidence, Scene
+from slamhmr.scene import Evidence, PointSet, Scene
 from slamhmr.scene_problem import (
     Known,
     SceneProblem,
@@ -138,7 +138,10 @@ class _Task:
         if now.tightened > 0:
             tighter = TIGHTER**now.tightened * settings["reprojection"].sigma
             settings["reprojection"] = replace(settings["reprojection"], sigma=tighter)
-        evidence = [_standing(now.state, row, own) for row, own in enumerate(self.first.evidence)]
+        points = self.first.points
+        evidence = [
+            _standing(now.state, row, own, points) for row, own in enumerate(self.first.evidence)
+        ]
         return replace(self.first, settings=settings, evidence=evidence, start=now.origin)
 
     def solved(self, now: Reached) -> Reached:
@@ -206,9 +209,9 @@ class _Task:
         return float(str(found)) > max(self.start_percent, EXACT_PERCENT)
 
 
-def _standing(state: SceneState, row: int, own: Evidence) -> Evidence:
+def _standing(state: SceneState, row: int, own: Evidence, points: PointSet) -> Evidence:
     """What is known of one person, who stands as a state says."""
-    said = standing(state, row, slice(own.first, own.first + len(own.times)))
+    said = standing(state, row, slice(own.first, own.first + len(own.times)), points)
     support, flight = said.get("support"), said.get("flight")
     return replace(own, contacts=said["contacts"], support=support, flight=flight)
 

@@ -68,16 +68,17 @@ def contact_height(
 ) -> Residual:
     """Height of heels and toes over the ground while in contact, over sigma and body size.
 
-    r = (n.x + d - h - s) / (sigma size), h the point's height above a flat sole, s that of what it
-    stands on above the ground; weight = p. Source: SLAHMR's contact_height, there in metres, L1
+    r = ((n.x + d - h) / size - s) / sigma, h the point's height above a flat sole, s that of what
+    it stands on above the ground, in sizes of the body: steps grow with whom the pixels show on
+    them; weight = p. Source: SLAHMR's contact_height, there in metres, L1
     beyond 8 cm.
     """
     places = features.points.contact
     height, derivative, border = _height(features, places, settings.sigma, derivatives)
-    if features.evidence.support is not None:
-        height = height - features.evidence.support[..., None] / settings.sigma
-    weight = settings.weight * features.evidence.contacts
     value, derivative, border, columns = _over_size(features, height, derivative, border)
+    if features.evidence.support is not None:
+        value = value - features.evidence.support[..., None] / settings.sigma
+    weight = settings.weight * features.evidence.contacts
     return Residual(
         "contact_height", "points", places, value, weight, derivative,
         border_derivative=border, border_slice=columns, kernel=settings.mu,
@@ -103,6 +104,7 @@ def penetration(
     known = features.evidence
     places = torch.arange(len(features.points.names), device=known.contacts.device)
     height, derivative, border = _height(features, places, settings.sigma, derivatives)
+    height, derivative, border, columns = _over_size(features, height, derivative, border)
     if known.support is not None:
         below = torch.where(known.contacts > IN_CONTACT, known.support, 0.0)
         height[:, features.points.contact, 0] -= below / settings.sigma
@@ -113,7 +115,6 @@ def penetration(
     if border is not None:
         border = border * under[..., None]
     weight = torch.full_like(height[..., 0], settings.weight)
-    value, derivative, border, columns = _over_size(features, value, derivative, border)
     return Residual(
         "penetration", "points", places, value, weight, derivative,
         border_derivative=border, border_slice=columns,
